@@ -12,7 +12,7 @@ from speed_problem import Problem, all_cores, probemap_scores
 from torch.utils.flop_counter import FlopCounterMode
 
 from probemap.probing.logistic.problems import Problems
-from probemap.probing.logistic.space import Factor, Space
+from probemap.probing.logistic.space import Correction, Factor, Space
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -67,7 +67,7 @@ def measure_cost(problem: Problem) -> Cost:
     precondition = Space.precondition
 
     def counting_precondition(
-        space: Space, factors: list[Factor], problems: Problems
+        space: Space, factors: list[Factor], corrections: dict[int, Correction], problems: Problems
     ) -> tuple[torch.Tensor, torch.Tensor]:
         nonlocal n_steps, n_bytes
         (n, d), m = space.x[0].shape, len(problems.g)
@@ -76,7 +76,7 @@ def measure_cost(problem: Problem) -> Cost:
         n_read = 2 * n * d if n > d else n * n
         n_steps += 1
         n_bytes += 4 * (n_read + len(problems.groups) * n_unknowns**2 + 8 * m * n_unknowns + 6 * m * n)
-        return precondition(space, factors, problems)
+        return precondition(space, factors, corrections, problems)
 
     aten = torch.ops.aten
     # The counter takes operators without their overloads.

@@ -217,7 +217,7 @@ def test_baseline_scores_are_invariant_to_scale() -> None:
     training = values[fold != 0]
     z = (values - training.mean()) / training.std()
     probe = LogisticRegression(C=1.0).fit(z[fold != 0, None], correct[fold != 0])
-    assert one[fold == 0] == pytest.approx(probe.decision_function(z[fold == 0, None]), abs=1e-6)
+    assert one[fold == 0] == pytest.approx(probe.decision_function(z[fold == 0, None]), abs=2e-3)
 
 
 def test_baseline_scores_ignore_missing_rows() -> None:

@@ -21,7 +21,6 @@ import numpy.typing as npt
 from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from probemap.probing.inputs import Column, parse_values, parse_vectors
 from probemap.reading.folding import fold as normalise
@@ -277,43 +276,42 @@ def baseline_scores(baseline: Baseline, correct: Bools, training: Bools) -> Floa
             "training rows",
             "pass one value per evaluated answer",
         )
+    if not isinstance(baseline.values, list) and np.isinf(baseline.values).any():
+        raise MapError(f"{baseline.name} contains infinite values", "use NaN for missing values")
     scores, present = np.full(training.shape, np.nan), baseline.present
     training = training & present
     enough = np.minimum(training[:, correct].sum(axis=1), training[:, ~correct].sum(axis=1)) >= MIN_TRAINING
-    fit: Callable[[Any, Bools, Any], Floats] = _scores_of_numbers
-    values: Any = baseline.values
-    if isinstance(baseline.values, list):
-        fit, values = _scores_of_words, np.array([text or "" for text in baseline.values], dtype=object)
+    if not enough.any():
+        return scores
+    training, labels = training[np.ix_(enough, present)], correct[present]
+    by_set: Floats
+    if not isinstance(baseline.values, list):
+        by_set = _scores_of_numbers(baseline.values[present], labels, training)
+    else:
+        texts = np.array([text for text in baseline.values if text is not None], dtype=object)
+        fit: Callable[[Any, Bools, Any], Floats] = _scores_of_words
         if baseline.text_features == "ngrams":
             # The n-grams are hashed, so the features do not depend on the training rows.
             ngrams = HashingVectorizer(analyzer="char_wb", ngram_range=(2, 4), n_features=_NGRAM_FEATURES)
-            fit, values = _scores_of_ngrams, ngrams.transform(values)
-    elif np.isinf(baseline.values).any():
-        raise MapError(f"{baseline.name} contains infinite values", "use NaN for missing values")
-    elif baseline.values.ndim == 2:
-        if enough.any():
-            scores[np.ix_(enough, present)] = _scores_of_vectors(
-                values[present], correct[present], training[np.ix_(enough, present)]
-            )
-        return scores
-    for k in np.flatnonzero(enough):
-        scores[k, present] = fit(values[training[k]], correct[training[k]], values[present])
+            fit, texts = _scores_of_ngrams, ngrams.transform(texts)
+        by_set = np.stack([fit(texts[rows], labels[rows], texts) for rows in training])
+    scores[np.ix_(enough, present)] = by_set
     return scores
 
 
-def _scores_of_vectors(values: Vectors, correct: Bools, training: Bools) -> Floats:
+def _scores_of_numbers(values: Floats | Vectors, correct: Bools, training: Bools) -> Floats:
+    """Return the scores for each training set, given numbers of shape (n,) or vectors of shape (n, d)."""
     from probemap.probing.logistic.solver import DesignMatrices  # imports torch, which takes seconds
 
+    features, c = values, _VECTOR_C
+    if (
+        values.ndim == 1
+    ):  # Numbers are standardised in float64, because large ones may differ only in their last digits.
+        features, c = ((values - values.mean()) / (values.std() or 1))[:, None], 1.0
+    design = DesignMatrices(features.astype(np.float32)[None], training, "cpu")
     sets = np.arange(len(training))
-    design = DesignMatrices(values[None], training, "cpu")
-    fits = design.fit(correct[None], np.zeros_like(sets), sets, np.full((1, len(sets)), _VECTOR_C))
+    fits = design.fit(correct[None], np.zeros_like(sets), sets, np.full((1, len(sets)), c))
     scores: Floats = fits.scores[0].double().numpy()
-    return scores
-
-
-def _scores_of_numbers(training: Floats, correct: Bools, test: Floats) -> Floats:
-    probe = make_pipeline(StandardScaler(), LogisticRegression(C=1.0, max_iter=1000)).fit(training[:, None], correct)
-    scores: Floats = probe.decision_function(test[:, None])
     return scores
 
 
