@@ -165,21 +165,43 @@ def percentile_interval(
     ----------
     values : ndarray of shape (1 + resamples,), float64
         The metric of the data, and that of each resample.
-    variance_factor : float, default=1.0
-        Factor for the variance of the resamples: their distances from the value are multiplied by its square root.
-    limits : (float, float), optional
-        Lowest and highest value of the metric, which an interval with a factor above 1 could exceed.
+    variance_factor, limits
+        See `percentile_ends`.
 
     Returns
     -------
     Interval
         Both ends are NaN if the value is NaN or if fewer than half of the resamples have a value.
     """
-    value, resampled = float(values[0]), values[1:][~np.isnan(values[1:])]
-    if np.isnan(value) or not len(resampled) or len(resampled) < (len(values) - 1) / 2:
-        return Interval(value, _NAN, _NAN)
-    low, high = (np.quantile(resampled, [0.025, 0.975]) - value) * np.sqrt(variance_factor) + value
-    return Interval(value, max(float(low), limits[0]), min(float(high), limits[1]))
+    low, high = percentile_ends(values[None], variance_factor, limits)[:, 0].tolist()
+    return Interval(float(values[0]), low, high)
+
+
+def percentile_ends(
+    values: Floats, variance_factor: float = 1.0, limits: tuple[float, float] = (-np.inf, np.inf)
+) -> Floats:
+    """Return the 2.5th and the 97.5th percentiles of the resamples of k metrics.
+
+    Parameters
+    ----------
+    values : ndarray of shape (k, 1 + resamples), float64
+        The metrics of the data, and those of each resample.
+    variance_factor : float, default=1.0
+        Factor for the variance of the resamples: their distances from the value are multiplied by its square root.
+    limits : (float, float), optional
+        Lowest and highest value of the metrics, which the ends could exceed because of the factor.
+
+    Returns
+    -------
+    ndarray of shape (2, k), float64
+        NaN if a metric is NaN or if fewer than half of the resamples have values.
+    """
+    value, resampled = values[:, 0], values[:, 1:]
+    complete = resampled[:, ~np.isnan(resampled).any(axis=0)]
+    if not complete.shape[1] or complete.shape[1] < resampled.shape[1] / 2:
+        return np.full((2, len(values)), _NAN)
+    ends = np.quantile(complete, [0.025, 0.975], axis=1)
+    return np.asarray(np.clip(value + (ends - value) * np.sqrt(variance_factor), *limits))
 
 
 def _losses(probabilities: Floats, correct: Bools) -> Floats:

@@ -19,15 +19,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.stats import beta, rankdata
 
-from probemap.probing.bootstrap import percentile_interval
+from probemap.probing.bootstrap import percentile_ends, percentile_interval
 from probemap.probing.threshold_counts import ThresholdCounts
-from probemap.tables import Interval
 
 if TYPE_CHECKING:
     from probemap.probing.auc import Bools, Floats, Ints
-
-_ENDS = np.array([[0.025], [0.975]])
-"""Quantiles for the ends of an interval."""
+    from probemap.tables import Interval
 
 
 @dataclass(frozen=True)
@@ -108,19 +105,14 @@ class FoldRanking:
             interval includes the exact binomial interval for the number of accepted answers: if there is no error among
             them, there is none in the resamples either.
         """
-        risks = np.mean([counts.risk_at(coverage) for counts in self.counts], axis=0)
+        risks = np.stack([counts.risk_at(coverage) for counts in self.counts]).mean(axis=0)
         accepted = coverage * self.counts[0].n[0]
         errors = risks[:, 0] * accepted
-        low, high = beta.ppf(_ENDS, [errors, errors + 1], [accepted - errors + 1, accepted - errors])
-        resampled = np.array([percentile_interval(risk, self.variance_factor, (0.0, 1.0)) for risk in risks]).T
+        low, high = percentile_ends(risks, self.variance_factor, (0.0, 1.0))
         # The quantiles are NaN, and the ends are 0 and 1, if no answer or if each answer is incorrect.
-        return np.stack(
-            [
-                risks[:, 0],
-                np.minimum(resampled[1], np.nan_to_num(low, nan=0.0)),
-                np.maximum(resampled[2], np.nan_to_num(high, nan=1.0)),
-            ]
-        )
+        exact_low = np.nan_to_num(beta.ppf(0.025, errors, accepted - errors + 1), nan=0.0)
+        exact_high = np.nan_to_num(beta.ppf(0.975, errors + 1, accepted - errors), nan=1.0)
+        return np.stack([risks[:, 0], np.minimum(low, exact_low), np.maximum(high, exact_high)])
 
     def _interval(self, metric: Callable[[ThresholdCounts], Floats], lowest: float = 0.0) -> Interval:
         values = np.mean([metric(counts) for counts in self.counts], axis=0)

@@ -96,7 +96,7 @@ class ThresholdCounts:
         accepted = coverage[:, None] * self.n
         threshold = self._threshold_of(accepted)
         rate, errors, before = (np.take_along_axis(x, threshold, 0) for x in (self._rate, *self._before))
-        return ratio(errors + rate * (accepted - before), accepted)
+        return ratio(np.asarray(errors + rate * (accepted - before), np.float64), accepted)
 
     @cached_property
     def aurc(self) -> Floats:
@@ -173,9 +173,9 @@ class ThresholdCounts:
 
     def _sum_of_last_risks(self, n_points: Ints) -> Floats:
         """Return the sum of the risks at the highest coverages, for numbers of coverages of shape (b,)."""
-        if not self.size.size:
-            return np.zeros(len(n_points))
         k = self.n - n_points
+        if not k.any():
+            return self._sum_of_risks
         threshold = self._threshold_of(k[None])
         sums_before = np.cumsum(self._risk_sums, axis=0) - self._risk_sums
         columns = (sums_before, self._slope, self._rate, self._before[1])
