@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 class FoldRanking:
     """A ranking of answers by their out-of-fold scores, in the data and in bootstrap resamples of the questions.
 
-    The metrics are averaged over repeats, as AUCs are.  Their intervals have a level of 95 %.
+    The metrics are averaged over repeats, as AUCs are.  Their intervals have a level of 95 %.  In simulations of 600
+    data sets with 200 or 437 answers, they contained the true value in 92 to 94 % of them, and the intervals of the
+    risk-coverage curve in 94 to 100 %.
     """
 
     counts: Sequence[ThresholdCounts]

@@ -209,10 +209,11 @@ def _baselines(probe_map: CellMap) -> Text:
         f"[{float(gain['gain_low']):+.3f}, {float(gain['gain_high']):+.3f}]"
     )
     if "adds" in gain and bool(gain["adds"].notnull()):
-        adds = Interval(*(float(gain[name]) for name in ("adds", "adds_low", "adds_high")))
+        # Its interval would be too narrow, because the cell was selected from the whole map.
+        adds = Interval(*(float(gain[name]) for name in ("adds", "adds_band_low", "adds_band_high")))
         text.append(
             f"\nAUC that the best cell adds to {printable(str(gain['reference'].values))} "
-            f"(AUC {float(gain['reference_auc']):.3f}): {adds.signed_text}"
+            f"(AUC {float(gain['reference_auc']):.3f}): {adds.signed_text} (simultaneous 95 % band)"
         )
     n_above = int((data["gain_low"] > 0).sum())
     return text.append(
