@@ -51,6 +51,8 @@ class Table:
     """Rows with one value per column.  A value is None if there are too few answers for an estimate."""
     words: tuple[str, ...] = ()
     """Sentences that summarise the table."""
+    details: tuple[str, ...] = ()
+    """Names of columns that are left out where the table would be too wide, e.g. in the terminal."""
 
     def to_json(self) -> str:
         """Return the table as JSON, in the format that `read_table` reads."""
@@ -113,8 +115,14 @@ def formatted(value: Value) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
-def compact(table: Table) -> tuple[list[str], list[list[str]]]:
+def compact(table: Table, *, details: bool = True) -> tuple[list[str], list[list[str]]]:
     """Format a table for display, with each estimate and its interval in one column.
+
+    Parameters
+    ----------
+    table : Table
+    details : bool, default=True
+        Whether to include the columns in ``table.details``.
 
     Returns
     -------
@@ -123,7 +131,8 @@ def compact(table: Table) -> tuple[list[str], list[list[str]]]:
     rows : list of list of str
         The formatted values.
     """
-    starts = [k for k, name in enumerate(table.columns) if not name.endswith(_INTERVAL_ENDS)]
+    left_out = () if details else table.details
+    starts = [k for k, name in enumerate(table.columns) if not name.endswith(_INTERVAL_ENDS) and name not in left_out]
 
     def cell(row: tuple[Value, ...], k: int) -> str:
         value = formatted(row[k])

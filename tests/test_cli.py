@@ -196,6 +196,10 @@ def test_show_prints_cells_counts_and_reasons_without_colour(made: Path) -> None
         assert line in shown, line
     gain = content.data.sel(layer=best.layer, position=best.position)
     assert f"gain of the best cell over the best baseline: {float(gain['gain']):+.3f}" in shown
+    adds, low, high, auc = (float(gain[name]) for name in ("adds", "adds_band_low", "adds_band_high", "reference_auc"))
+    reference = gain["reference"].item()
+    line = f"AUC that the best cell adds to {reference} (AUC {auc:.3f}): {adds:+.3f} [{low:+.3f}, {high:+.3f}]"
+    assert f"{line} (simultaneous 95 % band)" in shown.splitlines()
     assert "p_true" in content.data["baseline"].values
 
 

@@ -7,6 +7,7 @@ from sklearn.metrics import roc_auc_score
 from probemap.maps.fit import fit_map
 from probemap.maps.gain import with_baselines
 from probemap.maps.probe_map import ProbeMap
+from probemap.probing.auc import auc_values
 from probemap.probing.baselines import Baseline
 from probemap.records import MapError
 
@@ -73,6 +74,21 @@ def test_with_baselines_of_texts_matches_ids() -> None:
     np.testing.assert_array_equal(turned["baseline_auc"].values, data["baseline_auc"].values)
     with pytest.raises(MapError, match="the baselines have no value for the answer 'q299'"):
         with_baselines(probe_map, [Baseline("words", "", words[:-1])], IDS[:-1])
+
+
+def test_with_baselines_stores_the_scores_of_the_best_baseline() -> None:
+    probe_map, correct, _ = planted_map()
+    draw = np.random.default_rng(1)
+    baselines = [Baseline("noise", "", draw.normal(size=300)), Baseline("good", "", draw.normal(size=300) + correct)]
+    data = with_baselines(probe_map, baselines, IDS).data
+    assert set(data["best_baseline"].values) == {"good"}
+    for k, auc in enumerate(data["baseline_auc"].sel(baseline="good").values):
+        scores = data["best_baseline_scores"].values[0, :, k]
+        evaluated = ~np.isnan(scores)
+        np.testing.assert_array_equal(evaluated, data["scores"].notnull().values[0, :, 0, k])
+        fold = data["fold"].values[0][evaluated]
+        assert auc_values(scores[evaluated, None], correct[evaluated, None], fold)[0] == pytest.approx(auc)
+    assert (data["best_baseline_inflation"].values > -1).all()
 
 
 def test_with_baselines_is_saved_and_loaded(tmp_path) -> None:  # type: ignore[no-untyped-def]

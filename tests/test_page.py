@@ -21,6 +21,7 @@ from probemap.runs.run import Run
 from probemap.runs.steps.report import report
 from probemap.views.diagnostics import probabilities
 from probemap.views.report import RunView, render
+from probemap.views.risk_coverage import COVERAGES, baseline_risks, cell_risks
 
 FORMULA = "=cmd|' /C calc'!A0"
 
@@ -79,6 +80,54 @@ def test_click_selects_a_cell(page: Page, probe_map: ProbeMap) -> None:
     area = np.trapezoid(plotted(page, "roc", "data[2].y"), plotted(page, "roc", "data[2].x"))
     assert area == pytest.approx(selected.auc, abs=0.02)
     assert page.inner_text("#answers-heading") == "Answers, scored by the probe of layer 2, -1"
+
+
+def test_risk_coverage_of_the_selected_cell_and_the_best_baseline(page: Page, probe_map: ProbeMap) -> None:
+    page.mouse.click(*cell_centre(page, 2, 14))
+    cell, baseline = cell_risks(probe_map)[2][14], baseline_risks(probe_map)[14]
+    assert cell is not None and baseline is not None
+    curves = {trace["name"]: trace for trace in plotted(page, "risk", "data") if trace.get("name")}
+    assert list(curves) == ["random order", "probe", "best baseline"]
+    for name, curve in (("probe", cell), ("best baseline", baseline)):
+        np.testing.assert_allclose(curves[name]["x"], COVERAGES)
+        np.testing.assert_allclose(curves[name]["y"], curve.risk[0], rtol=1e-4)
+    assert curves["random order"]["y"] == [0.5, 0.5], "40 of 80 answers are incorrect"
+    bands = [trace for trace in plotted(page, "risk", "data") if trace.get("fill")]
+    assert len(bands) == 2
+    np.testing.assert_allclose(bands[1]["y"][:20], cell.risk[2], rtol=1e-4)
+    label = page.get_attribute("#risk", "aria-label") or ""
+    share, low, high = (f"{end[9]:.3f}" for end in cell.risk)
+    assert label.startswith(
+        "Risk-coverage curve of Layer 2, -1: share of incorrect answers if half of the answers are accepted: "
+        f"{share} [{low}, {high}]; best baseline, {probe_map.data['best_baseline'].values[14]}: "
+    )
+    assert label.endswith("; if all are accepted: 0.500")
+    texts = page.locator("#risk-table tbody td").all_inner_texts()
+    assert texts == [i.text for c in (cell, baseline) for i in (c.aurc, c.excess_aurc, c.prr)]
+
+
+def test_risk_coverage_without_baseline_scores_and_with_a_hostile_name(browser: Browser, tmp_path: Path) -> None:
+    plain = from_scores(*some_scores(), names=NAMES)
+    variables = {
+        "best_baseline": (("position",), np.array([FORMULA + "<b>bold</b>", ""], object)),
+        "best_baseline_scores": plain.data["scores"].isel(layer=0, drop=True),
+        "best_baseline_inflation": (("position",), np.zeros(2)),
+    }
+    path = tmp_path / "risks.html"
+    views = [RunView(probe_map=plain, title="plain"), RunView(probe_map=ProbeMap(plain.data.assign(variables)))]
+    path.write_text(render(views), encoding="utf-8")
+    recorded = RecordedPage(browser, path)
+    page = recorded.page
+    headings = page.locator("#risk-table tbody th")
+    assert headings.all_inner_texts() == ["probe"]
+    assert len(plotted(page, "risk", "data")) == 3
+    page.select_option("#run", "1")
+    page.mouse.click(*cell_centre(page, 1, 0))
+    assert headings.all_inner_texts() == ["probe", f"best baseline, {FORMULA}<b>bold</b>"]
+    assert page.locator("#risk-table b").count() == 0
+    page.mouse.click(*cell_centre(page, 1, 1))
+    assert headings.all_inner_texts() == ["probe"], "this column has no baseline"
+    recorded.close()
 
 
 def test_arrow_keys_move_the_selection_and_stop_at_the_edge(page: Page) -> None:

@@ -1,13 +1,20 @@
 """Ranking of predictors: values by hand, coverage of the ranks, missing values."""
 
+import io
+
 import numpy as np
 import pytest
+from rich.console import Console
 
 from probemap import fit_map
 from probemap.maps.probe_map import ProbeMap
 from probemap.probing.auc import auc_values
+from probemap.probing.fold_ranking import fractional_ranks
+from probemap.probing.selective import aurc, prediction_rejection_ratio
 from probemap.records import TooFewError
 from probemap.studies.ranking import PROBES, Predictor, rank_predictors, rank_ranges, rows_of_map
+from probemap.tables import Value
+from probemap.views.terminal import table_text
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +50,10 @@ def test_rank_predictors_compares_all_on_the_same_answers(mapped: tuple[ProbeMap
     assert by_name["good"][3] == pytest.approx(expected)
     assert by_name["good"][1] == "informative"
     assert [row[6] for row in table.rows] == [1, 2, 3, 4, 5, 6]
-    assert by_name["probe_exact_answer"][7:] == (1, 1)
+    assert by_name["probe_exact_answer"][7:9] == (1, 1)
     assert by_name["noise"][8] == 6
     for row in table.rows:
-        _, _, _, auc, low, high, rank, first, last = row
+        _, _, _, auc, low, high, rank, first, last, *_ = row
         assert low < auc < high and first <= rank <= last  # type: ignore[operator]
     assert table.words[0].startswith(
         "The best predictor is probe_exact_answer, the probe at the exact answer, or next to it: AUC 0.9"
@@ -55,6 +62,54 @@ def test_rank_predictors_compares_all_on_the_same_answers(mapped: tuple[ProbeMap
         "The best probe (probe_exact_answer) is better than the best predictor without a probe (good): +0."
         in table.words[1]
     )
+
+
+def test_rank_predictors_reports_metrics_of_ranks_within_folds(mapped: tuple[ProbeMap, np.ndarray]) -> None:
+    probe_map, correct = mapped
+    fold = probe_map.data["fold"].values[0]
+    perfect = correct + 10.0 * fold  # perfect within each fold, although the folds are not on one scale
+    predictors = {
+        "perfect": Predictor("in the right order", perfect),
+        "constant": Predictor("uninformative", np.zeros(240)),
+        "noisy": Predictor("informative", correct + np.random.default_rng(1).normal(size=240)),
+    }
+    table = rank_predictors(probe_map, predictors)
+    rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+    by_name = {str(row["method"]): row for row in rows}
+    error_rate = float((~correct).mean())
+    assert by_name["perfect"]["prr"] == pytest.approx(1)
+    assert by_name["perfect"]["excess aurc"] == pytest.approx(0, abs=0.005), "the folds have slightly different shares"
+    assert by_name["perfect"]["auprc"] == pytest.approx(1, abs=0.01)
+    assert by_name["constant"]["prr"] == pytest.approx(0, abs=1e-12)
+    assert by_name["constant"]["aurc"] == by_name["constant"]["auprc"] == pytest.approx(error_rate)
+    ranks = fractional_ranks(predictors["noisy"].values, fold)
+    assert by_name["noisy"]["aurc"] == pytest.approx(aurc(ranks, correct))
+    assert by_name["noisy"]["prr"] == pytest.approx(prediction_rejection_ratio(ranks, correct))
+    for row in rows:
+        for metric in ("prr", "auprc", "aurc", "excess aurc"):
+            value, low, high = (row[f"{metric}{end}"] for end in ("", " low", " high"))
+            assert low <= value <= high  # type: ignore[operator]
+    assert table.words[2] == (
+        "The prediction rejection ratio, which is 1 for a perfect order and 0 for a random one, is "
+        f"{metric_text(by_name['probe_exact_answer'])} for this probe and {metric_text(by_name['perfect'])} for this "
+        "predictor."
+    )
+
+
+def metric_text(row: dict[str, Value]) -> str:
+    return f"{row['prr']:.3f} [{row['prr low']:.3f}, {row['prr high']:.3f}]"
+
+
+def test_table_of_predictors_fits_the_terminal(mapped: tuple[ProbeMap, np.ndarray]) -> None:
+    probe_map, correct = mapped
+    table = rank_predictors(probe_map, {"exact_logprob_mean": Predictor("mean of something", correct + 0.0)})
+    console = Console(width=100, file=io.StringIO())
+    console.print(table_text(table))
+    _, heading, *lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert heading.split() == ["method", "meaning", "n", "auc", "rank", "prr"]
+    assert "exact_logprob_mean" in "".join(lines)
+    assert "\u2026" not in "".join(lines), "nothing is cut off"
+    assert table.columns[-3:] == ("excess aurc", "excess aurc low", "excess aurc high")
 
 
 def test_rank_predictors_leaves_out_predictors_with_many_missing_values(mapped: tuple[ProbeMap, np.ndarray]) -> None:

@@ -47,8 +47,8 @@ def with_baselines(probe_map: ProbeMap, baselines: Sequence[Baseline], ids: Colu
     Returns
     -------
     ProbeMap
-        The map with the additional variables ``baseline_auc``, ``best_baseline`` and ``gain``, and with confidence
-        intervals for the AUCs and gains; see ``ProbeMap.data``.
+        The map with the additional variables ``baseline_auc``, ``best_baseline`` and ``gain``, with confidence
+        intervals for the AUCs and gains, and with the scores of the best baselines; see ``ProbeMap.data``.
 
     Raises
     ------
@@ -74,8 +74,7 @@ def with_baselines(probe_map: ProbeMap, baselines: Sequence[Baseline], ids: Colu
     data = probe_map.data.drop_dims("baseline", errors="ignore")
     rows = _rows_of_answers(data, baselines, ids)
     columns = _fit_columns(data, baselines, rows)
-    best = np.array(["" if column is None else column.best.name for column in columns], object)
-    variables = {"best_baseline": (("position",), best), **_baseline_table(data, columns, len(baselines))}
+    variables = {**_best_baselines(data, columns), **_baseline_table(data, columns, len(baselines))}
     variables |= cell_variables("gain", *_gain(data, columns), int(data.attrs["seed"]))
     references = {k: column.reference for k, column in enumerate(columns) if column and column.reference}
     if references:
@@ -134,6 +133,21 @@ def _fit_column(
     if len(usable) > 1:
         candidates.append(combine_baselines(usable, data["outer_fold"].values.tolist()))
     return replace(column, reference=max(candidates, key=lambda item: item.value))
+
+
+def _best_baselines(data: xr.Dataset, columns: Sequence[_Column | None]) -> dict[str, Any]:
+    """Return the name, the scores and the variance inflation of the best baseline in each column."""
+    names, inflation = np.full(len(columns), "", object), np.full(len(columns), np.nan)
+    scores = np.full((*data["fold"].shape, len(columns)), np.nan, np.float32)
+    for k, column in enumerate(columns):
+        if column is not None:
+            names[k], inflation[k] = column.best.name, column.best.variance_inflation
+            scores[..., k] = column.best.scores
+    return {
+        "best_baseline": (("position",), names),
+        "best_baseline_scores": (("repeat", "answer", "position"), scores),
+        "best_baseline_inflation": (("position",), inflation),
+    }
 
 
 def _baseline_table(data: xr.Dataset, columns: Sequence[_Column | None], n_baselines: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""All metrics of scores as predictors of correct answers, with intervals from a bootstrap over the questions."""
+"""Metrics of scores as predictors of correct answers, with intervals from a bootstrap over the questions."""
 
 from __future__ import annotations
 
@@ -6,23 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.metrics import precision_recall_curve
 
 from probemap.probing.folds import group_numbers
-from probemap.probing.selective import (
-    aurc,
-    best_flagging_threshold,
-    calibration_gaps,
-    check_probabilities,
-    check_scores,
-    excess_aurc,
-    f1_scores,
-    prediction_rejection_ratio,
-)
+from probemap.probing.selective import best_flagging_threshold, calibration_gaps, check_probabilities, check_scores
+from probemap.probing.threshold_counts import ThresholdCounts, ratio
 from probemap.tables import Interval
 
 if TYPE_CHECKING:
-    from probemap.probing.auc import Bools, Floats
+    from probemap.probing.auc import Bools, Floats, Ints
     from probemap.probing.inputs import Column
 
 RESAMPLES = 300
@@ -118,62 +109,99 @@ def selective_metrics(
     """
     check_scores(scores, correct)
     check_probabilities(probabilities, correct)
-    group = group_numbers(groups, len(correct))
-    n_groups = len(np.unique(group))
-    losses = _losses(probabilities, correct)
-    values = _values(scores, losses, correct)
-    draw, resampled = np.random.default_rng(seed), []
-    for _ in range(resamples if n_groups else 0):
-        copies = np.bincount(draw.integers(n_groups, size=n_groups), minlength=n_groups)
-        rows = np.repeat(np.arange(len(correct)), copies[group])
-        if correct[rows].any() and not correct[rows].all():
-            resampled.append(list(_values(scores[rows], losses[rows], correct[rows]).values()))
-    ends = np.full((2, len(values)), _NAN)
-    if resampled and len(resampled) >= resamples / 2:
-        ends = np.quantile(resampled, [0.025, 0.975], axis=0)
-    intervals = {
-        name: Interval(value, low, high) if np.isfinite(value) else Interval(value, _NAN, _NAN)
-        for (name, value), low, high in zip(values.items(), *ends.tolist(), strict=True)
-    }
-    value, low, high = intervals["f1"]
-    intervals["f1"] = Interval(value, max(2 * value - high, 0.0), min(2 * value - low, 1.0))
+    copies = question_copies(group_numbers(groups, len(correct)), correct, resamples=resamples, seed=seed)
+    counts = ThresholdCounts.of_scores(scores, correct, copies)
+    log_loss, brier = (ratio(loss @ copies, counts.n) for loss in _losses(probabilities, correct).T)
+    value, low, high = percentile_interval(counts.highest_f1)
     expected, maximum = calibration_gaps(probabilities, correct)
-    best = best_flagging_threshold(scores, correct)
-    return SelectiveMetrics(**intervals, f1_threshold=best.score, ece=expected, mce=maximum)
+    return SelectiveMetrics(
+        auprc_incorrect=percentile_interval(counts.auprc_incorrect),
+        auprc_correct=percentile_interval(counts.auprc_correct),
+        aurc=percentile_interval(counts.aurc),
+        excess_aurc=percentile_interval(counts.excess_aurc),
+        prr=percentile_interval(counts.prediction_rejection_ratio()),
+        prr_half=percentile_interval(counts.prediction_rejection_ratio(0.5)),
+        f1=Interval(value, max(2 * value - high, 0.0), min(2 * value - low, 1.0)),
+        f1_threshold=best_flagging_threshold(scores, correct).score,
+        log_loss=percentile_interval(log_loss),
+        brier=percentile_interval(brier),
+        ece=expected,
+        mce=maximum,
+    )
 
 
-def _values(scores: Floats, losses: Floats, correct: Bools) -> dict[str, float]:
-    """Return the metrics that have an interval, by the name of their field.
+def question_copies(groups: Ints, correct: Bools, *, resamples: int = RESAMPLES, seed: int = 0) -> Ints:
+    """Return how often each answer occurs in the data, which is once, and in each bootstrap resample of the questions.
 
     Parameters
     ----------
-    scores : ndarray of shape (n,), float64
-    losses : ndarray of shape (n, 2), float64; see `_losses`
+    groups : ndarray of shape (n,), int
+        Number of each answer's group, from 0 to the number of groups minus 1.
     correct : ndarray of shape (n,), bool
+    resamples : int, default=300
+    seed : int, default=0
+
+    Returns
+    -------
+    ndarray of shape (n, 1 + resamples), int64
+        The first column is 1 for each answer.  A resample with only correct or only incorrect answers is 0 for each
+        answer, so that its metrics are NaN.
     """
-    auprc_incorrect, auprc_correct, f1 = _NAN, _NAN, _NAN
-    if correct.any() and not correct.all():
-        # One curve per class, because the validation in scikit-learn takes most of the time of a resample.
-        precision, recall, _ = precision_recall_curve(~correct, -scores)
-        auprc_incorrect, f1 = _average_precision(precision, recall), float(f1_scores(precision, recall).max())
-        auprc_correct = _average_precision(*precision_recall_curve(correct, scores)[:2])
-    log_loss, brier = losses.mean(axis=0).tolist() if len(losses) else (_NAN, _NAN)
-    return {
-        "auprc_incorrect": auprc_incorrect,
-        "auprc_correct": auprc_correct,
-        "aurc": aurc(scores, correct),
-        "excess_aurc": excess_aurc(scores, correct),
-        "prr": prediction_rejection_ratio(scores, correct),
-        "prr_half": prediction_rejection_ratio(scores, correct, max_rejection=0.5),
-        "f1": f1,
-        "log_loss": log_loss,
-        "brier": brier,
-    }
+    n_groups = int(groups.max(initial=-1)) + 1
+    draw = np.random.default_rng(seed)
+    copies = np.ones((1 + resamples, len(correct)), np.int64)
+    for resample in copies[1:] if n_groups else ():
+        resample[:] = np.bincount(draw.integers(n_groups, size=n_groups), minlength=n_groups)[groups]
+        resample *= 0 < int(resample @ ~correct) < resample.sum()
+    return np.ascontiguousarray(copies.T)
 
 
-def _average_precision(precision: Floats, recall: Floats) -> float:
-    """Return the average precision of a curve, as ``sklearn.metrics.average_precision_score`` does."""
-    return float(-np.sum(np.diff(recall) * precision[:-1]))
+def percentile_interval(
+    values: Floats, variance_factor: float = 1.0, limits: tuple[float, float] = (-np.inf, np.inf)
+) -> Interval:
+    """Return a metric with the 2.5th and the 97.5th percentile of its resamples.
+
+    Parameters
+    ----------
+    values : ndarray of shape (1 + resamples,), float64
+        The metric of the data, and that of each resample.
+    variance_factor, limits
+        See `percentile_ends`.
+
+    Returns
+    -------
+    Interval
+        Both ends are NaN if the value is NaN or if fewer than half of the resamples have a value.
+    """
+    low, high = percentile_ends(values[None], variance_factor, limits)[:, 0].tolist()
+    return Interval(float(values[0]), low, high)
+
+
+def percentile_ends(
+    values: Floats, variance_factor: float = 1.0, limits: tuple[float, float] = (-np.inf, np.inf)
+) -> Floats:
+    """Return the 2.5th and the 97.5th percentiles of the resamples of k metrics.
+
+    Parameters
+    ----------
+    values : ndarray of shape (k, 1 + resamples), float64
+        The metrics of the data, and those of each resample.
+    variance_factor : float, default=1.0
+        Factor for the variance of the resamples: their distances from the value are multiplied by its square root.
+    limits : (float, float), optional
+        Lowest and highest value of the metrics, which the ends could exceed because of the factor.
+
+    Returns
+    -------
+    ndarray of shape (2, k), float64
+        NaN if a metric is NaN or if fewer than half of the resamples have values.
+    """
+    value, resampled = values[:, 0], values[:, 1:]
+    complete = resampled[:, ~np.isnan(resampled).any(axis=0)]
+    if not complete.shape[1] or complete.shape[1] < resampled.shape[1] / 2:
+        return np.full((2, len(values)), _NAN)
+    ends = np.quantile(complete, [0.025, 0.975], axis=1)
+    return np.asarray(np.clip(value + (ends - value) * np.sqrt(variance_factor), *limits))
 
 
 def _losses(probabilities: Floats, correct: Bools) -> Floats:

@@ -100,6 +100,9 @@ class CellMap:
     - ``baseline_auc`` (baseline, position): the AUC of each baseline;
     - ``baseline_low``, ``baseline_high`` (baseline, position): the 95 % confidence interval of this AUC;
     - ``best_baseline`` (position): the name of the best baseline;
+    - ``best_baseline_scores`` (repeat, answer, position), float32: its out-of-fold scores, with NaN where a score is
+      missing;
+    - ``best_baseline_inflation`` (position): its variance inflation;
     - ``gain`` (layer, position): the gain over the best baseline;
     - ``gain_low``, ``gain_high`` (layer, position): the 95 % confidence interval of the gain;
     - ``gain_band_low``, ``gain_band_high`` (layer, position): the 95 % confidence band of the gains;

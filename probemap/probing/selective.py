@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.metrics import precision_recall_curve
 
+from probemap.probing.threshold_counts import ThresholdCounts
 from probemap.records import MapError
 
 if TYPE_CHECKING:
@@ -88,10 +89,11 @@ def risk_coverage_curve(scores: Floats, correct: Bools) -> RiskCoverageCurve:
     ([3.0, 2.0, 1.0], [0.25, 0.75, 1.0], [0.0, 0.333, 0.5])
     """
     check_scores(scores, correct)
-    threshold, number, size = np.unique(-scores, return_inverse=True, return_counts=True)
-    accepted = np.cumsum(size)
-    errors = np.cumsum(np.bincount(number, ~correct, minlength=len(size)))
-    return RiskCoverageCurve(-threshold, accepted / max(len(scores), 1), errors / accepted)
+    counts = _counts(scores, correct)
+    accepted = counts.accepted[:, 0]
+    return RiskCoverageCurve(
+        np.unique(scores)[::-1], accepted / max(len(scores), 1), counts.accepted_errors[:, 0] / accepted
+    )
 
 
 def aurc(scores: Floats, correct: Bools) -> float:
@@ -124,7 +126,7 @@ def aurc(scores: Floats, correct: Bools) -> float:
     (0.278, 0.167)
     """
     check_scores(scores, correct)
-    return float(_risks(scores, correct).mean()) if len(scores) else _NAN
+    return float(_counts(scores, correct).aurc[0])
 
 
 def excess_aurc(scores: Floats, correct: Bools) -> float:
@@ -137,7 +139,8 @@ def excess_aurc(scores: Floats, correct: Bools) -> float:
     scores : ndarray of shape (n,), float64
     correct : ndarray of shape (n,), bool
     """
-    return aurc(scores, correct) - aurc(correct.astype(np.float64), correct)
+    check_scores(scores, correct)
+    return float(_counts(scores, correct).excess_aurc[0])
 
 
 def prediction_rejection_ratio(scores: Floats, correct: Bools, max_rejection: float = 1.0) -> float:
@@ -176,11 +179,7 @@ def prediction_rejection_ratio(scores: Floats, correct: Bools, max_rejection: fl
     0.0
     """
     check_scores(scores, correct)
-    n_points = int(max_rejection * len(scores))
-    if not n_points or correct.all() or not correct.any():
-        return _NAN
-    area, oracle = (1 - _risks(x, correct)[-n_points:].mean() for x in (scores, correct.astype(np.float64)))
-    return float((area - correct.mean()) / (oracle - correct.mean()))
+    return float(_counts(scores, correct).prediction_rejection_ratio(max_rejection)[0])
 
 
 def best_flagging_threshold(scores: Floats, correct: Bools) -> FlaggingThreshold:
@@ -216,7 +215,7 @@ def best_flagging_threshold(scores: Floats, correct: Bools) -> FlaggingThreshold
     # scikit-learn counts -score >= cut as flagged.  Its cuts ascend, and the last point of its curve has no cut.
     precision, recall, cuts = precision_recall_curve(~correct, -scores)
     precision, recall = precision[:-1], recall[:-1]
-    f1 = f1_scores(precision, recall)
+    f1 = 2 * precision * recall / np.maximum(precision + recall, np.finfo(float).tiny)
     best = int(np.flatnonzero(f1 >= f1.max() - 1e-12)[-1])
     above = scores[scores > -cuts[best]]
     return FlaggingThreshold(
@@ -273,16 +272,9 @@ def calibration_gaps(probabilities: Floats, correct: Bools, bins: int = BINS) ->
     return float(gaps.sum() / len(correct)), float((gaps / np.maximum(size, 1)).max())
 
 
-def _risks(scores: Floats, correct: Bools) -> Floats:
-    """Return the risk among the k answers with the highest scores, for k = 1 to n: the mean over all orders of ties."""
-    _, number, size = np.unique(-scores, return_inverse=True, return_counts=True)
-    error_rate = np.bincount(number, ~correct, minlength=len(size)) / size
-    return np.asarray(np.cumsum(np.repeat(error_rate, size)) / np.arange(1, len(scores) + 1))
-
-
-def f1_scores(precision: Floats, recall: Floats) -> Floats:
-    """Return the harmonic means of precision and recall, which are 0 where both are 0."""
-    return np.asarray(2 * precision * recall / np.maximum(precision + recall, np.finfo(float).tiny))
+def _counts(scores: Floats, correct: Bools) -> ThresholdCounts:
+    """Return the counts of each answer once."""
+    return ThresholdCounts.of_scores(scores, correct, np.ones((len(scores), 1), np.int64))
 
 
 def check_scores(scores: Floats, correct: Bools) -> None:

@@ -2,7 +2,8 @@
 
 Predictors that need no training are evaluated directly; higher values indicate that the answer is more likely to be
 correct.  Probes are evaluated out of fold, and the best cell for each fold is selected using the other folds.  For
-every predictor, the AUC is computed by comparing only answers in the same fold.
+every predictor, the AUC is computed by comparing only answers in the same fold, and the metrics of selective prediction
+from the ranks of the answers in their fold; see `fold_ranking`.
 """
 
 from __future__ import annotations
@@ -13,13 +14,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from probemap.probing.auc import LEVEL, MIN_PER_CLASS, Floats, Ints, auc_interval
+from probemap.probing.auc import LEVEL, MIN_PER_CLASS, Bools, Floats, Ints, auc_interval
+from probemap.probing.bootstrap import question_copies
+from probemap.probing.fold_ranking import FoldRanking
 from probemap.probing.inference import estimate_difference, simultaneous_quantile, sum_by_group
 from probemap.probing.nested import NestedScores, nested_auc
 from probemap.records import MapError, TooFewError
 from probemap.tables import Interval, Table, Value, enumerated
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from probemap.maps.probe_map import ProbeMap
 
 PROBES: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -43,7 +48,13 @@ MAX_MISSING = 0.2
 """Maximum fraction of answers for which a predictor may have no value.  Predictors that exceed this fraction are not
 ranked, because predictors can only be compared on answers for which all of them have a value."""
 
-COLUMNS = ("method", "meaning", "n", "auc", "low", "high", "rank", "rank from", "rank to")
+METRICS = ("prr", "auprc", "aurc", "excess aurc")
+"""Names of the metrics of selective prediction; see `fold_ranking.FoldRanking`."""
+
+COLUMNS = (
+    *("method", "meaning", "n", "auc", "low", "high", "rank", "rank from", "rank to"),
+    *(f"{metric}{end}" for metric in METRICS for end in ("", " low", " high")),
+)
 
 
 @dataclass(frozen=True)
@@ -72,10 +83,13 @@ class Ranked:
     """Lower end of the confidence interval for the rank; `rank_to` is the upper end.  The confidence level holds for
     all predictors simultaneously."""
     rank_to: int
+    metrics: tuple[Interval, ...]
+    """The metrics in the order of `METRICS`, each with an interval from a bootstrap over the questions."""
 
     def cells(self) -> tuple[Value, ...]:
         """Return the values in the order of `COLUMNS`."""
-        return (self.name, self.meaning, self.n, *self.auc, self.rank, self.rank_from, self.rank_to)
+        metrics = [value for metric in self.metrics for value in metric]
+        return (self.name, self.meaning, self.n, *self.auc, self.rank, self.rank_from, self.rank_to, *metrics)
 
 
 @dataclass(frozen=True)
@@ -143,6 +157,7 @@ def rank_predictors(probe_map: ProbeMap, predictors: Mapping[str, Predictor]) ->
     )
     first, last = rank_ranges(result.value, result.influence, int(data.attrs["seed"]))
     variance = (result.influence**2).sum(axis=0)
+    copies = question_copies(group, correct, seed=int(data.attrs["seed"]))
     ranking = []
     for rank, i in enumerate(result.order, start=1):
         value = float(result.value[i])
@@ -155,6 +170,7 @@ def rank_predictors(probe_map: ProbeMap, predictors: Mapping[str, Predictor]) ->
                 rank=rank,
                 rank_from=int(first[i]),
                 rank_to=int(last[i]),
+                metrics=_metrics(scores[result.names[i]], data, rows, copies),
             )
         )
     sentences = _sentences(ranking, result)
@@ -162,7 +178,8 @@ def rank_predictors(probe_map: ProbeMap, predictors: Mapping[str, Predictor]) ->
         reason = "more than a fifth of the answers have no value"
         sentences.append(f"Not ranked, because {reason}: {enumerated(incomplete)}.")
     sentences += _missing_probes(probe_map, [name for name in PROBES if name not in scores])
-    return Table("Predictors of correctness", COLUMNS, tuple(row.cells() for row in ranking), tuple(sentences))
+    cells = tuple(row.cells() for row in ranking)
+    return Table("Predictors of correctness", COLUMNS, cells, tuple(sentences), details=METRICS[1:])
 
 
 def rank_ranges(value: Floats, influence: Floats, seed: int, level: float = LEVEL) -> tuple[Ints, Ints]:
@@ -234,6 +251,18 @@ def _nested(probe_map: ProbeMap, positions: Sequence[str]) -> NestedScores | Non
         return None
 
 
+def _metrics(nested: NestedScores, data: xr.Dataset, rows: Bools, copies: Ints) -> tuple[Interval, ...]:
+    """Return the metrics of some of the answers, in the order of `METRICS`."""
+    ranking = FoldRanking.of_scores(
+        nested.scores[:, rows],
+        data["correct"].values[rows].astype(bool),
+        data["fold"].values[:, rows],
+        copies[rows],
+        variance_factor=nested.variance_factor,
+    )
+    return ranking.prr, ranking.auprc_incorrect, ranking.aurc, ranking.excess_aurc
+
+
 def _missing_probes(probe_map: ProbeMap, probes: Sequence[str]) -> list[str]:
     """Return a list with one sentence that explains why `probes` are not ranked; the list is empty if `probes` is
     empty."""
@@ -259,5 +288,10 @@ def _sentences(ranking: Sequence[Ranked], result: _Evaluated) -> list[str]:
     sentences.append(
         f"The best probe ({result.names[probe]}) {comparison} the best predictor without a probe "
         f"({result.names[reference]}): {Interval(gap.value, gap.low, gap.high).signed_text}."
+    )
+    by_name = {row.name: row.metrics[0].text for row in ranking}
+    sentences.append(
+        "The prediction rejection ratio, which is 1 for a perfect order and 0 for a random one, is "
+        f"{by_name[result.names[probe]]} for this probe and {by_name[result.names[reference]]} for this predictor."
     )
     return sentences

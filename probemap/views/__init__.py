@@ -10,6 +10,7 @@ Each module imports only modules that are listed above it and modules of lower-l
     baseline_words  observations about the baselines: what the cells add to them
     words           summaries of maps: a table, and observations supported by statistical tests
     diagnostics     ROC curve, reliability curve and histogram of a single cell
+    risk_coverage   risk-coverage curves of the cells and of the best baselines
     figures         parts that all figures share: sizes, styles, and the base class of the displays
     artists         the parts of a heatmap, drawn with matplotlib
     heatmap         heatmaps

@@ -33,6 +33,7 @@ from probemap.views.diagnostics import (
     probabilities,
 )
 from probemap.views.printable import printable
+from probemap.views.risk_coverage import COVERAGES, RiskCoverage, baseline_risks, cell_risks
 from probemap.views.verdicts import verdict_text
 from probemap.views.words import describe
 
@@ -179,6 +180,7 @@ def _content(runs: Sequence[RunView]) -> dict[str, Any]:
         ],
         "falsePositiveRates": _rounded(FALSE_POSITIVE_RATES),
         "histogramEdges": _rounded(HISTOGRAM_EDGES),
+        "coverages": _rounded(COVERAGES),
         "scales": {"sequential": colours("Blues"), "diverging": colours("PuOr")},
         "missing": _MISSING,
     }
@@ -208,6 +210,8 @@ def _run(run: RunView) -> dict[str, Any]:
         "confidenceSet": np.argwhere(probe_map.confidence_set().values).tolist(),
         "nested": None if nested is None else _rounded([nested.auc, nested.low, nested.high]),
         "diagnostics": [[_diagnostics(cell) for cell in row] for row in cell_diagnostics(probe_map)],
+        "risks": [[_risk(cell) for cell in row] for row in cell_risks(probe_map)],
+        "baselines": _baselines(probe_map),
         "observations": [_visible(observation.text) for observation in describe(probe_map).observations],
         "provenance": {_visible(name): _visible(value) for name, value in run.provenance.items()},
         "excluded": {_visible(reason): n for reason, n in run.excluded.items()},
@@ -230,6 +234,22 @@ def _diagnostics(cell: CellDiagnostics | None) -> dict[str, Any] | None:
         "reliability": _rounded(cell.reliability),
         "histogram": cell.histogram.tolist(),
     }
+
+
+def _risk(curve: RiskCoverage | None) -> dict[str, Any] | None:
+    if curve is None:
+        return None
+    metrics = {"AURC": curve.aurc, "excess AURC": curve.excess_aurc, "PRR": curve.prr}
+    return {"risk": _rounded(curve.risk), "metrics": {name: _rounded(value) for name, value in metrics.items()}}
+
+
+def _baselines(probe_map: CellMap) -> list[dict[str, Any] | None]:
+    """Return the name and the risk-coverage curve of the best baseline of each column."""
+    curves = [_risk(curve) for curve in baseline_risks(probe_map)]
+    return [
+        None if curve is None else {"name": _visible(str(probe_map.data["best_baseline"].values[k])), **curve}
+        for k, curve in enumerate(curves)
+    ]
 
 
 def _study(study: Study) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from rich.style import Style
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from probemap.tables import Table, compact
+from probemap.tables import Interval, Table, compact
 from probemap.tasks.leaks import LeakCheck
 from probemap.views.printable import printable
 from probemap.views.verdicts import undecided_reasons, without_exact_answer
@@ -93,8 +93,8 @@ def description_text(description: Description) -> Text:
 
 
 def table_text(table: Table) -> RenderableType:
-    """Return the table of a study as text, without its summary."""
-    columns, rows = compact(table)
+    """Return the table of a study as text, without its summary and without its details."""
+    columns, rows = compact(table, details=False)
     numeric = {
         name for name, *values in zip(columns, *rows, strict=True) if all(v[:1] in "0123456789+-–" for v in values)
     }
@@ -208,6 +208,13 @@ def _baselines(probe_map: CellMap) -> Text:
         f"\ngain of the best cell over the best baseline: {float(gain['gain']):+.3f} "
         f"[{float(gain['gain_low']):+.3f}, {float(gain['gain_high']):+.3f}]"
     )
+    if "adds" in gain and bool(gain["adds"].notnull()):
+        # Its interval would be too narrow, because the cell was selected from the whole map.
+        adds = Interval(*(float(gain[name]) for name in ("adds", "adds_band_low", "adds_band_high")))
+        text.append(
+            f"\nAUC that the best cell adds to {printable(str(gain['reference'].values))} "
+            f"(AUC {float(gain['reference_auc']):.3f}): {adds.signed_text} (simultaneous 95 % band)"
+        )
     n_above = int((data["gain_low"] > 0).sum())
     return text.append(
         f"\ncells with a gain over the best baseline of their column (95 % CI of each cell above 0): {n_above}"

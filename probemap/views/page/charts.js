@@ -63,7 +63,7 @@ const charts = (() => {
 
   const line = (x, y, options) => ({ type: "scatter", mode: "lines", x, y, line: { color: tone("correct"), width: 2 }, ...options });
   // Draws one closed shape for each sequence of adjacent points with an interval; an isolated point gets a vertical bar.
-  const band = (x, low, high) => {
+  const band = (x, low, high, colour = tone("band")) => {
     const isKnown = low.map((value, k) => value !== null && high[k] !== null);
     const [bandX, bandY] = [[], []];
     for (let k = 0; k < x.length; k += 1) {
@@ -75,7 +75,7 @@ const charts = (() => {
       bandY.push(...run.map((i) => high[i]), ...[...run].reverse().map((i) => low[i]), high[k], null);
       k = end;
     }
-    return { type: "scatter", mode: "lines", x: bandX, y: bandY, fill: "toself", fillcolor: tone("band"), line: { width: 1, color: tone("band") }, hoverinfo: "skip" };
+    return { type: "scatter", mode: "lines", x: bandX, y: bandY, fill: "toself", fillcolor: colour, line: { width: 1, color: colour }, hoverinfo: "skip", showlegend: false };
   };
   const guide = (x, y) => line(x, y, { line: { color: tone("soft"), width: 1, dash: "dot" }, hoverinfo: "skip" });
 
@@ -98,6 +98,25 @@ const charts = (() => {
       text: truePositiveRates.map((rate, k) => `true positive rate ${text(rate, 2)} ${range(low[k], high[k])}<br>at false positive rate ${text(falsePositiveRates[k], 2)}`), hoverinfo: "text" }),
   ], { xaxis: { range: [0, 1], title: { text: "false positive rate" } }, yaxis: { range: [0, 1.02], title: { text: "true positive rate" } } }, label);
 
+  // Draws the curves of a cell and, unless it is null, of the best baseline, and the constant risk of a random order.
+  const risk = (id, coverages, cell, baseline, label) => {
+    const hover = ([rates, low, high]) => rates.map((rate, k) => `${text(rate, 2)} ${range(low[k], high[k])} incorrect<br>if ${text(coverages[k], 2)} are accepted`);
+    const curveOf = (name, { risk: values }, options) => line(coverages, values[0], { name, text: hover(values), hoverinfo: "text", ...options });
+    const errorRate = cell.risk[0].at(-1);
+    const traces = [
+      band(coverages, cell.risk[1], cell.risk[2]), { ...guide([0, 1], [errorRate, errorRate]), name: "random order", legendrank: 1001 },
+      curveOf("probe", cell, {}),
+    ];
+    if (baseline) {
+      traces.unshift(band(coverages, baseline.risk[1], baseline.risk[2], tone("other-band")));
+      traces.push(curveOf("best baseline", baseline, { line: { color: tone("incorrect"), width: 2, dash: "dash" } }));
+    }
+    return draw(id, traces, {
+      showlegend: true, legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 }, margin: { l: 45, r: 10, t: 40, b: 40 },
+      xaxis: { range: [0, 1], title: { text: "share of accepted answers" } }, yaxis: { rangemode: "tozero", title: { text: "share incorrect" } },
+    }, label);
+  };
+
   const reliability = (id, [mean, fraction, low, high], label) => draw(id, [
     guide([0, 1], [0, 1]),
     { type: "scatter", mode: "lines+markers", x: mean, y: fraction, line: { color: tone("correct"), width: 2 }, marker: { size: 7, color: tone("correct") },
@@ -114,5 +133,5 @@ const charts = (() => {
     }, label);
   };
 
-  return { map, curve, roc, reliability, histogram, text, range };
+  return { map, curve, roc, risk, reliability, histogram, text, range };
 })();

@@ -61,7 +61,7 @@
     byId("compare-map").hidden = !comparedGrid();
     byId("difference-figure").hidden = !shownDifference();
     byId("top").classList.toggle("compared", Boolean(comparedRun()));
-    byId("roc").parentElement.hidden = !hasDiagnostics;
+    for (const node of [byId("roc").parentElement, byId("risk").parentElement, byId("risk-metrics")]) node.hidden = !hasDiagnostics;
     for (const id of ["reliability", "histogram"]) byId(id).parentElement.hidden = !hasDiagnostics || !run().hasLogOdds;
   };
 
@@ -78,6 +78,21 @@
     charts.map("difference-map", delta, null, null, content.scales, "difference between the two maps");
   };
 
+  const drawRisk = (cell, probe, baseline) => {
+    const half = content.coverages.indexOf(0.5);
+    const at = ({ risk }, k) => `${text(risk[0][k])} ${range(risk[1][k], risk[2][k])}`.trim();
+    const baselineText = baseline ? `; best baseline, ${baseline.name}: ${at(baseline, half)}` : "";
+    charts.risk("risk", content.coverages, probe, baseline,
+      `Risk-coverage curve of ${cell}: share of incorrect answers if half of the answers are accepted: ${at(probe, half)}${baselineText}; if all are accepted: ${text(probe.risk[0].at(-1))}`);
+    const estimate = ([value, low, high]) => element("td", {}, `${text(value)} `, element("span", { class: "interval" }, range(low, high)));
+    const row = (name, { metrics }) => element("tr", {}, element("th", { scope: "row" }, name), ...Object.values(metrics).map(estimate));
+    const header = element("tr", {}, element("td", {}), ...Object.keys(probe.metrics).map((name) => element("th", { scope: "col" }, name)));
+    const rows = [row("probe", probe), ...(baseline ? [row(`best baseline, ${baseline.name}`, baseline)] : [])];
+    byId("risk-table").replaceChildren(
+      element("caption", {}, "Area under the curve (AURC; lower is better), its excess over a perfect order, and prediction rejection ratio (PRR; 1 for a perfect order, 0 for a random one), with 95 % confidence intervals"),
+      element("thead", {}, header), element("tbody", {}, ...rows));
+  };
+
   const drawCell = () => {
     const [i, j] = state.cell;
     const { layers, positions } = run();
@@ -91,6 +106,7 @@
     const diagnostics = run().diagnostics[i][j];
     if (!diagnostics) return;
     charts.roc("roc", content.falsePositiveRates, diagnostics.roc, `ROC curve of ${cell}`);
+    drawRisk(cell, run().risks[i][j], run().baselines[j]);
     if (!run().hasLogOdds) return;
     charts.reliability("reliability", diagnostics.reliability, `Reliability diagram of ${cell}`);
     charts.histogram("histogram", content.histogramEdges, diagnostics.histogram, `Histogram of the predicted probabilities of correct and incorrect answers, ${cell}`);
