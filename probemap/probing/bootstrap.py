@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.metrics import precision_recall_curve
 
 from probemap.probing.folds import group_numbers
 from probemap.probing.selective import (
@@ -17,6 +16,7 @@ from probemap.probing.selective import (
     check_scores,
     excess_aurc,
     f1_scores,
+    precision_recall_curve,
     prediction_rejection_ratio,
 )
 from probemap.tables import Interval
@@ -153,10 +153,9 @@ def _values(scores: Floats, losses: Floats, correct: Bools) -> dict[str, float]:
     """
     auprc_incorrect, auprc_correct, f1 = _NAN, _NAN, _NAN
     if correct.any() and not correct.all():
-        # One curve per class, because the validation in scikit-learn takes most of the time of a resample.
-        precision, recall, _ = precision_recall_curve(~correct, -scores)
-        auprc_incorrect, f1 = _average_precision(precision, recall), float(f1_scores(precision, recall).max())
-        auprc_correct = _average_precision(*precision_recall_curve(correct, scores)[:2])
+        curve = precision_recall_curve(-scores, ~correct)
+        auprc_incorrect, f1 = curve.average_precision, float(f1_scores(curve.precision, curve.recall).max())
+        auprc_correct = precision_recall_curve(scores, correct).average_precision
     log_loss, brier = losses.mean(axis=0).tolist() if len(losses) else (_NAN, _NAN)
     return {
         "auprc_incorrect": auprc_incorrect,
@@ -169,11 +168,6 @@ def _values(scores: Floats, losses: Floats, correct: Bools) -> dict[str, float]:
         "log_loss": log_loss,
         "brier": brier,
     }
-
-
-def _average_precision(precision: Floats, recall: Floats) -> float:
-    """Return the average precision of a curve, as ``sklearn.metrics.average_precision_score`` does."""
-    return float(-np.sum(np.diff(recall) * precision[:-1]))
 
 
 def _losses(probabilities: Floats, correct: Bools) -> Floats:

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.metrics import precision_recall_curve
 
 from probemap.records import MapError
 
@@ -43,6 +42,24 @@ class RiskCoverageCurve:
     risk: Floats
     """ndarray of shape (n_distinct,): share of incorrect answers among the accepted ones.  The last value is the share
     of incorrect answers among all answers."""
+
+
+@dataclass(frozen=True)
+class PrecisionRecallCurve:
+    """Precision and recall of selecting the answers with the highest scores, for each threshold that can be chosen."""
+
+    threshold: Floats
+    """ndarray of shape (n_distinct,): the distinct scores, from high to low.  Answers whose score is at least the
+    threshold are selected."""
+    precision: Floats
+    """ndarray of shape (n_distinct,): share of positive answers among the selected ones."""
+    recall: Floats
+    """ndarray of shape (n_distinct,): share of the positive answers that are selected.  The last value is 1."""
+
+    @property
+    def average_precision(self) -> float:
+        """Mean precision, weighted by the increase in recall, as ``sklearn.metrics.average_precision_score``."""
+        return float(np.diff(self.recall, prepend=0.0) @ self.precision)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,10 +105,8 @@ def risk_coverage_curve(scores: Floats, correct: Bools) -> RiskCoverageCurve:
     ([3.0, 2.0, 1.0], [0.25, 0.75, 1.0], [0.0, 0.333, 0.5])
     """
     check_scores(scores, correct)
-    threshold, number, size = np.unique(-scores, return_inverse=True, return_counts=True)
-    accepted = np.cumsum(size)
-    errors = np.cumsum(np.bincount(number, ~correct, minlength=len(size)))
-    return RiskCoverageCurve(-threshold, accepted / max(len(scores), 1), errors / accepted)
+    threshold, accepted, errors = _cumulative_counts(scores, ~correct)
+    return RiskCoverageCurve(threshold, accepted / max(len(scores), 1), errors / accepted)
 
 
 def aurc(scores: Floats, correct: Bools) -> float:
@@ -213,17 +228,15 @@ def best_flagging_threshold(scores: Floats, correct: Bools) -> FlaggingThreshold
     check_scores(scores, correct)
     if correct.all() or not correct.any():
         return FlaggingThreshold(score=_NAN, f1=_NAN, precision=_NAN, recall=_NAN)
-    # scikit-learn counts -score >= cut as flagged.  Its cuts ascend, and the last point of its curve has no cut.
-    precision, recall, cuts = precision_recall_curve(~correct, -scores)
-    precision, recall = precision[:-1], recall[:-1]
-    f1 = f1_scores(precision, recall)
-    best = int(np.flatnonzero(f1 >= f1.max() - 1e-12)[-1])
-    above = scores[scores > -cuts[best]]
+    curve = precision_recall_curve(-scores, ~correct)
+    f1 = f1_scores(curve.precision, curve.recall)
+    best = int(np.flatnonzero(f1 >= f1.max() - 1e-12)[0])
+    above = scores[scores > -curve.threshold[best]]
     return FlaggingThreshold(
         score=float(above.min()) if len(above) else float("inf"),
         f1=float(f1[best]),
-        precision=float(precision[best]),
-        recall=float(recall[best]),
+        precision=float(curve.precision[best]),
+        recall=float(curve.recall[best]),
     )
 
 
@@ -271,6 +284,29 @@ def calibration_gaps(probabilities: Floats, correct: Bools, bins: int = BINS) ->
     size = np.bincount(number, minlength=bins)
     gaps = np.abs(np.bincount(number, probabilities - correct, minlength=bins))
     return float(gaps.sum() / len(correct)), float((gaps / np.maximum(size, 1)).max())
+
+
+def precision_recall_curve(scores: Floats, positive: Bools) -> PrecisionRecallCurve:
+    """Return the precision-recall curve: how many of the answers with the highest scores are positive.
+
+    It is that of ``sklearn.metrics.precision_recall_curve``, in the opposite order and without the additional point at
+    recall 0.  The input is not validated, because the bootstrap calls this function hundreds of times.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n,), float64
+        Finite scores.
+    positive : ndarray of shape (n,), bool
+        At least one is true.
+    """
+    threshold, selected, hits = _cumulative_counts(scores, positive)
+    return PrecisionRecallCurve(threshold, hits / selected, hits / hits[-1])
+
+
+def _cumulative_counts(scores: Floats, labels: Bools) -> tuple[Floats, Floats, Floats]:
+    """Return the distinct scores from high to low, and how many answers, and answers with the label, score as high."""
+    threshold, number, size = np.unique(-scores, return_inverse=True, return_counts=True)
+    return -threshold, np.cumsum(size), np.cumsum(np.bincount(number, labels, minlength=len(size)))
 
 
 def _risks(scores: Floats, correct: Bools) -> Floats:
