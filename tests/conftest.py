@@ -3,6 +3,7 @@
 Heavy libraries are imported inside the fixtures, so that tests of pure Python start within a second.
 """
 
+import gc
 import json
 import os
 import sys
@@ -34,6 +35,11 @@ def pytest_collectstart(collector: pytest.Collector) -> None:
         # Test machines are shared: the time that one example takes says nothing about the code.
         settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
         settings.load_profile("shared")
+
+
+def pytest_collection_finish() -> None:
+    """Exempt the imported libraries, millions of objects, from garbage collection, which otherwise visits them all."""
+    gc.freeze()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

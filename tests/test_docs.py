@@ -123,8 +123,6 @@ def test_python_blocks_run_and_print_what_the_page_shows(
 
 
 PUBLIC = [name for name in probemap.__all__ if name != "__version__"]
-IN_THE_TUTORIALS = {"ask", "load_model", "GenerationResult"}
-"""Names whose examples need a model; the tutorials have them."""
 
 
 def test_public_names_do_not_include_unknown_ones() -> None:
@@ -145,7 +143,7 @@ def test_public_docstrings_have_examples_that_run(name: str, tmp_path: Path, mon
     if not callable(value):
         return  # a dictionary of positions, tasks or steps
     monkeypatch.chdir(tmp_path)
-    assert ">>> " in str(value.__doc__) or name in IN_THE_TUTORIALS, f"probemap.{name} has no example"
+    assert ">>> " in str(value.__doc__), f"probemap.{name} has no example"
     for text in documented(value):
         test = doctest.DocTestParser().get_doctest(text, {}, name, None, None)
         runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)

@@ -93,8 +93,9 @@ def test_hidden_states_of_a_real_model_are_the_same_in_batches_of_1_and_32(smoll
     options = GenerationOptions(prompt_format="chat", max_new_tokens=12)
     answers = [a for b in generate_answers(TransformersEngine(smollm), prompts, options) for a in b]
     indices = token_indices(answers, [None] * 32, ("last_q", "-8", "-1"))
-    batched = hidden_states(smollm, answers, indices)
-    single = np.concatenate([hidden_states(smollm, [a], indices[i : i + 1]) for i, a in enumerate(answers)])
+    rows = range(0, 32, 4)
+    batched = hidden_states(smollm, answers, indices)[rows]
+    single = np.concatenate([hidden_states(smollm, [answers[i]], indices[i : i + 1]) for i in rows])
     scale = np.nanmax(np.abs(single), axis=-1, keepdims=True)
     assert np.nanmax(np.abs(batched - single) / np.maximum(scale, 1)) < 1e-4
 
