@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
 from probemap.probing.auc import Bools, Floats, Ints
-from probemap.probing.bootstrap import percentile_interval, question_copies
 from probemap.probing.fold_ranking import FoldRanking, fractional_ranks
+from probemap.probing.resampling import question_copies, with_percentiles
 from probemap.probing.selective import aurc, best_flagging_threshold, excess_aurc, prediction_rejection_ratio
 from probemap.probing.threshold_counts import ThresholdCounts
 
@@ -81,13 +81,16 @@ def test_fold_ranking_averages_over_repeats() -> None:
     assert FoldRanking.of_scores(*both).aurc.value == pytest.approx(expected)
 
 
-def test_percentile_interval_is_widened_by_the_variance_factor() -> None:
+def test_with_percentiles_is_widened_by_the_variance_factor() -> None:
     values = np.array([0.5, *np.linspace(0.3, 0.7, 41)])
-    assert percentile_interval(values) == pytest.approx((0.5, 0.31, 0.69))
-    assert percentile_interval(values, 4.0) == pytest.approx((0.5, 0.12, 0.88))
-    assert percentile_interval(values, 16.0, (0.0, 1.0)) == (0.5, 0.0, 1.0)
+    assert with_percentiles(values) == pytest.approx([0.5, 0.31, 0.69])
+    assert with_percentiles(values, 4.0) == pytest.approx([0.5, 0.12, 0.88])
+    assert with_percentiles(values, 16.0, (0.0, 1.0)).tolist() == [0.5, 0.0, 1.0]
+    np.testing.assert_array_equal(
+        with_percentiles(np.stack([values, values])), with_percentiles(values)[:, None] * [1, 1]
+    )
     values[1:22] = np.nan
-    assert np.isnan(percentile_interval(values)[1:]).all(), "fewer than half of the resamples have a value"
+    assert np.isnan(with_percentiles(values)[1:]).all(), "fewer than half of the resamples have a value"
 
 
 def test_fold_ranking_intervals_cover_the_truth() -> None:

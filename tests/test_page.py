@@ -87,11 +87,11 @@ def test_risk_coverage_of_the_selected_cell_and_the_best_baseline(page: Page, pr
     cell, baseline = cell_risks(probe_map)[2][14], baseline_risks(probe_map)[14]
     assert cell is not None and baseline is not None
     curves = {trace["name"]: trace for trace in plotted(page, "risk", "data") if trace.get("name")}
-    assert list(curves) == ["random order", "probe", "best baseline"]
+    assert list(curves) == ["random", "probe", "best baseline"]
     for name, curve in (("probe", cell), ("best baseline", baseline)):
         np.testing.assert_allclose(curves[name]["x"], COVERAGES)
         np.testing.assert_allclose(curves[name]["y"], curve.risk[0], rtol=1e-4)
-    assert curves["random order"]["y"] == [0.5, 0.5], "40 of 80 answers are incorrect"
+    assert curves["random"]["y"] == [0.5, 0.5], "40 of 80 answers are incorrect"
     bands = [trace for trace in plotted(page, "risk", "data") if trace.get("fill")]
     assert len(bands) == 2
     np.testing.assert_allclose(bands[1]["y"][:20], cell.risk[2], rtol=1e-4)
@@ -103,7 +103,7 @@ def test_risk_coverage_of_the_selected_cell_and_the_best_baseline(page: Page, pr
     )
     assert label.endswith("; if all are accepted: 0.500")
     texts = page.locator("#risk-table tbody td").all_inner_texts()
-    assert texts == [i.text for c in (cell, baseline) for i in (c.aurc, c.excess_aurc, c.prr)]
+    assert texts == [getattr(c, name).text for name in ("aurc", "excess_aurc", "prr") for c in (cell, baseline)]
 
 
 def test_risk_coverage_without_baseline_scores_and_with_a_hostile_name(browser: Browser, tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_risk_coverage_without_baseline_scores_and_with_a_hostile_name(browser: 
     path.write_text(render(views), encoding="utf-8")
     recorded = RecordedPage(browser, path)
     page = recorded.page
-    headings = page.locator("#risk-table tbody th")
+    headings = page.locator("#risk-table thead th")
     assert headings.all_inner_texts() == ["probe"]
     assert len(plotted(page, "risk", "data")) == 3
     page.select_option("#run", "1")

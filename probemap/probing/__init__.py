@@ -23,6 +23,7 @@ Each module imports only modules listed above it and modules from lower-level pa
     cell_map          CellMap: one AUC per cell with its uncertainty
     metrics           other values of a cell: accuracy, calibration, activation norm, attention
     difference        differences between two maps
+    resampling        bootstrap resamples of the questions, and percentiles of their metrics
     threshold_counts  accepted answers and errors by threshold, in bootstrap resamples
     selective         metrics of scores as predictors of correct answers: selective answering, flagging, calibration
     bootstrap         all these metrics with bootstrap intervals

@@ -8,18 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from probemap.probing.folds import group_numbers
+from probemap.probing.resampling import RESAMPLES, question_copies, with_percentiles
 from probemap.probing.selective import best_flagging_threshold, calibration_gaps, check_probabilities, check_scores
 from probemap.probing.threshold_counts import ThresholdCounts, ratio
 from probemap.tables import Interval
 
 if TYPE_CHECKING:
-    from probemap.probing.auc import Bools, Floats, Ints
+    from probemap.probing.auc import Bools, Floats
     from probemap.probing.inputs import Column
-
-RESAMPLES = 300
-"""Number of bootstrap resamples for the intervals."""
-
-_NAN = float("nan")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,96 +108,26 @@ def selective_metrics(
     copies = question_copies(group_numbers(groups, len(correct)), correct, resamples=resamples, seed=seed)
     counts = ThresholdCounts.of_scores(scores, correct, copies)
     log_loss, brier = (ratio(loss @ copies, counts.n) for loss in _losses(probabilities, correct).T)
-    value, low, high = percentile_interval(counts.highest_f1)
+    value, low, high = _interval(counts.highest_f1)
     expected, maximum = calibration_gaps(probabilities, correct)
     return SelectiveMetrics(
-        auprc_incorrect=percentile_interval(counts.auprc_incorrect),
-        auprc_correct=percentile_interval(counts.auprc_correct),
-        aurc=percentile_interval(counts.aurc),
-        excess_aurc=percentile_interval(counts.excess_aurc),
-        prr=percentile_interval(counts.prediction_rejection_ratio()),
-        prr_half=percentile_interval(counts.prediction_rejection_ratio(0.5)),
+        auprc_incorrect=_interval(counts.auprc_incorrect),
+        auprc_correct=_interval(counts.auprc_correct),
+        aurc=_interval(counts.aurc),
+        excess_aurc=_interval(counts.excess_aurc),
+        prr=_interval(counts.prediction_rejection_ratio()),
+        prr_half=_interval(counts.prediction_rejection_ratio(0.5)),
         f1=Interval(value, max(2 * value - high, 0.0), min(2 * value - low, 1.0)),
         f1_threshold=best_flagging_threshold(scores, correct).score,
-        log_loss=percentile_interval(log_loss),
-        brier=percentile_interval(brier),
+        log_loss=_interval(log_loss),
+        brier=_interval(brier),
         ece=expected,
         mce=maximum,
     )
 
 
-def question_copies(groups: Ints, correct: Bools, *, resamples: int = RESAMPLES, seed: int = 0) -> Ints:
-    """Return how often each answer occurs in the data, which is once, and in each bootstrap resample of the questions.
-
-    Parameters
-    ----------
-    groups : ndarray of shape (n,), int
-        Number of each answer's group, from 0 to the number of groups minus 1.
-    correct : ndarray of shape (n,), bool
-    resamples : int, default=300
-    seed : int, default=0
-
-    Returns
-    -------
-    ndarray of shape (n, 1 + resamples), int64
-        The first column is 1 for each answer.  A resample with only correct or only incorrect answers is 0 for each
-        answer, so that its metrics are NaN.
-    """
-    n_groups = int(groups.max(initial=-1)) + 1
-    draw = np.random.default_rng(seed)
-    copies = np.ones((1 + resamples, len(correct)), np.int64)
-    for resample in copies[1:] if n_groups else ():
-        resample[:] = np.bincount(draw.integers(n_groups, size=n_groups), minlength=n_groups)[groups]
-        resample *= 0 < int(resample @ ~correct) < resample.sum()
-    return np.ascontiguousarray(copies.T)
-
-
-def percentile_interval(
-    values: Floats, variance_factor: float = 1.0, limits: tuple[float, float] = (-np.inf, np.inf)
-) -> Interval:
-    """Return a metric with the 2.5th and the 97.5th percentile of its resamples.
-
-    Parameters
-    ----------
-    values : ndarray of shape (1 + resamples,), float64
-        The metric of the data, and that of each resample.
-    variance_factor, limits
-        See `percentile_ends`.
-
-    Returns
-    -------
-    Interval
-        Both ends are NaN if the value is NaN or if fewer than half of the resamples have a value.
-    """
-    low, high = percentile_ends(values[None], variance_factor, limits)[:, 0].tolist()
-    return Interval(float(values[0]), low, high)
-
-
-def percentile_ends(
-    values: Floats, variance_factor: float = 1.0, limits: tuple[float, float] = (-np.inf, np.inf)
-) -> Floats:
-    """Return the 2.5th and the 97.5th percentiles of the resamples of k metrics.
-
-    Parameters
-    ----------
-    values : ndarray of shape (k, 1 + resamples), float64
-        The metrics of the data, and those of each resample.
-    variance_factor : float, default=1.0
-        Factor for the variance of the resamples: their distances from the value are multiplied by its square root.
-    limits : (float, float), optional
-        Lowest and highest value of the metrics, which the ends could exceed because of the factor.
-
-    Returns
-    -------
-    ndarray of shape (2, k), float64
-        NaN if a metric is NaN or if fewer than half of the resamples have values.
-    """
-    value, resampled = values[:, 0], values[:, 1:]
-    complete = resampled[:, ~np.isnan(resampled).any(axis=0)]
-    if not complete.shape[1] or complete.shape[1] < resampled.shape[1] / 2:
-        return np.full((2, len(values)), _NAN)
-    ends = np.quantile(complete, [0.025, 0.975], axis=1)
-    return np.asarray(np.clip(value + (ends - value) * np.sqrt(variance_factor), *limits))
+def _interval(values: Floats) -> Interval:
+    return Interval(*with_percentiles(values).tolist())
 
 
 def _losses(probabilities: Floats, correct: Bools) -> Floats:

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.stats import beta, rankdata
 
-from probemap.probing.bootstrap import percentile_ends, percentile_interval
+from probemap.probing.resampling import with_percentiles
 from probemap.probing.threshold_counts import ThresholdCounts
+from probemap.tables import Interval
 
 if TYPE_CHECKING:
     from probemap.probing.auc import Bools, Floats, Ints
-    from probemap.tables import Interval
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,13 @@ class FoldRanking:
         correct : ndarray of shape (n,), bool
         fold : ndarray of shape (n_repeats, n), int
         copies : ndarray of shape (n, 1 + resamples), int
-            How often each answer occurs in the data and in each resample; see `bootstrap.question_copies`.
+            How often each answer occurs in the data and in each resample; see `resampling.question_copies`.
         variance_factor : float, default=1.0
 
         Examples
         --------
         >>> import numpy as np
-        >>> from probemap.probing.bootstrap import question_copies
+        >>> from probemap.probing.resampling import question_copies
         >>> from probemap.probing.fold_ranking import FoldRanking
         >>> rng = np.random.default_rng(0)
         >>> correct, fold = rng.random(200) < 0.5, np.arange(200) % 5
@@ -110,15 +110,15 @@ class FoldRanking:
         risks = np.stack([counts.risk_at(coverage) for counts in self.counts]).mean(axis=0)
         accepted = coverage * self.counts[0].n[0]
         errors = risks[:, 0] * accepted
-        low, high = percentile_ends(risks, self.variance_factor, (0.0, 1.0))
+        value, low, high = with_percentiles(risks, self.variance_factor, (0.0, 1.0))
         # The quantiles are NaN, and the ends are 0 and 1, if no answer or if each answer is incorrect.
         exact_low = np.nan_to_num(beta.ppf(0.025, errors, accepted - errors + 1), nan=0.0)
         exact_high = np.nan_to_num(beta.ppf(0.975, errors + 1, accepted - errors), nan=1.0)
-        return np.stack([risks[:, 0], np.minimum(low, exact_low), np.maximum(high, exact_high)])
+        return np.stack([value, np.minimum(low, exact_low), np.maximum(high, exact_high)])
 
     def _interval(self, metric: Callable[[ThresholdCounts], Floats], lowest: float = 0.0) -> Interval:
         values = np.mean([metric(counts) for counts in self.counts], axis=0)
-        return percentile_interval(values, self.variance_factor, (lowest, 1.0))
+        return Interval(*with_percentiles(values, self.variance_factor, (lowest, 1.0)).tolist())
 
 
 def fractional_ranks(scores: Floats, fold: Ints) -> Floats:

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from probemap.probing.auc import LEVEL, MIN_PER_CLASS, Bools, Floats, Ints, auc_interval
-from probemap.probing.bootstrap import question_copies
 from probemap.probing.fold_ranking import FoldRanking
 from probemap.probing.inference import estimate_difference, simultaneous_quantile, sum_by_group
 from probemap.probing.nested import NestedScores, nested_auc
+from probemap.probing.resampling import question_copies
 from probemap.records import MapError, TooFewError
 from probemap.tables import Interval, Table, Value, enumerated
 

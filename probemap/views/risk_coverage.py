@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from probemap.probing.bootstrap import question_copies
 from probemap.probing.fold_ranking import FoldRanking
+from probemap.probing.resampling import question_copies
 
 if TYPE_CHECKING:
     from probemap.probing.auc import Floats, Ints

@@ -104,7 +104,7 @@ const charts = (() => {
     const curveOf = (name, { risk: values }, options) => line(coverages, values[0], { name, text: hover(values), hoverinfo: "text", ...options });
     const errorRate = cell.risk[0].at(-1);
     const traces = [
-      band(coverages, cell.risk[1], cell.risk[2]), { ...guide([0, 1], [errorRate, errorRate]), name: "random order", legendrank: 1001 },
+      band(coverages, cell.risk[1], cell.risk[2]), { ...guide([0, 1], [errorRate, errorRate]), name: "random", legendrank: 1001 },
       curveOf("probe", cell, {}),
     ];
     if (baseline) {
@@ -112,7 +112,7 @@ const charts = (() => {
       traces.push(curveOf("best baseline", baseline, { line: { color: tone("incorrect"), width: 2, dash: "dash" } }));
     }
     return draw(id, traces, {
-      showlegend: true, legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 }, margin: { l: 45, r: 10, t: 40, b: 40 },
+      showlegend: true, legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, font: { size: 11 } }, margin: { l: 45, r: 10, t: 40, b: 40 },
       xaxis: { range: [0, 1], title: { text: "share of accepted answers" } }, yaxis: { rangemode: "tozero", title: { text: "share incorrect" } },
     }, label);
   };

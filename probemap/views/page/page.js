@@ -84,10 +84,10 @@
     const baselineText = baseline ? `; best baseline, ${baseline.name}: ${at(baseline, half)}` : "";
     charts.risk("risk", content.coverages, probe, baseline,
       `Risk-coverage curve of ${cell}: share of incorrect answers if half of the answers are accepted: ${at(probe, half)}${baselineText}; if all are accepted: ${text(probe.risk[0].at(-1))}`);
+    const columns = [["probe", probe], ...(baseline ? [[`best baseline, ${baseline.name}`, baseline]] : [])];
+    const header = element("tr", {}, element("td", {}), ...columns.map(([name]) => element("th", { scope: "col" }, name)));
     const estimate = ([value, low, high]) => element("td", {}, `${text(value)} `, element("span", { class: "interval" }, range(low, high)));
-    const row = (name, { metrics }) => element("tr", {}, element("th", { scope: "row" }, name), ...Object.values(metrics).map(estimate));
-    const header = element("tr", {}, element("td", {}), ...Object.keys(probe.metrics).map((name) => element("th", { scope: "col" }, name)));
-    const rows = [row("probe", probe), ...(baseline ? [row(`best baseline, ${baseline.name}`, baseline)] : [])];
+    const rows = Object.keys(probe.metrics).map((name) => element("tr", {}, element("th", { scope: "row" }, name), ...columns.map(([, { metrics }]) => estimate(metrics[name]))));
     byId("risk-table").replaceChildren(
       element("caption", {}, "Area under the curve (AURC; lower is better), its excess over a perfect order, and prediction rejection ratio (PRR; 1 for a perfect order, 0 for a random one), with 95 % confidence intervals"),
       element("thead", {}, header), element("tbody", {}, ...rows));
