@@ -74,7 +74,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for i, line in enumerate(lines):
         line["verdict"] = {"correct": None if i == 5 else i % 2 == 0, "reason": "by hand"}
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    probemap("capture", folder / "RUN")
+    probemap("capture", folder / "RUN", "--positions", "last_q,-2,-1,exact_answer_before_first,exact_answer_first")
     assert "p(True) is not among the baselines; `probemap p-true" in probemap("map", folder / "RUN").stderr
     probemap("p-true", folder / "RUN")
     probemap("map", folder / "RUN", "--redo")

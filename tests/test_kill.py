@@ -5,8 +5,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import byte_level_tokenizer, save_tiny_model
+from killing import Kill, started
 from running import execute
 from transformers import GenerationConfig
 
@@ -23,25 +22,6 @@ from probemap.runs.options import AnswerOptions
 from probemap.runs.plan import Context
 from probemap.runs.run import Run
 from probemap.runs.steps import answer
-
-# Runs the command line, and dies by SIGKILL at the Nth call of one function.
-DIE = """
-import importlib, os, signal, sys
-where, name, at, *words = sys.argv[1:]
-module = importlib.import_module(where)
-owner, _, attribute = name.rpartition(".")
-owner = getattr(module, owner) if owner else module
-original, calls = getattr(owner, attribute), [0]
-def deadly(*a, **k):
-    calls[0] += 1
-    if calls[0] == int(at):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return original(*a, **k)
-setattr(owner, attribute, deadly)
-sys.argv = ["probemap", *words]
-from probemap.cli.main import main
-main()
-"""
 
 
 @pytest.fixture(scope="module")
@@ -76,16 +56,19 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory.path
 
 
-def run(begun: Path, out: Path, kill: tuple[str, str, int] | None = None) -> int:
+COMMAND = ("run", "--batch-size", "16", "--positions", "last_q,exact_answer_last", "--out")
+
+
+def run(begun: Path, out: Path, kill: Kill | None = None) -> int | None:
     if not out.exists():
         shutil.copytree(begun, out)
-    call = [sys.executable, "-c", DIE, *map(str, kill)] if kill else [sys.executable, "-m", "probemap.cli.main"]
-    done = subprocess.run([*call, *COMMAND, str(out)], capture_output=True, text=True)
-    assert "Traceback" not in done.stderr, done.stderr
-    return done.returncode
+    log = out.with_suffix(".log")
+    process = started([*COMMAND, str(out)], log, kill)
+    process.join()
+    assert "Traceback" not in log.read_text(), log.read_text()
+    return process.exitcode
 
 
-COMMAND = ("run", "--batch-size", "16", "--out")
 MADE = ("task.json", "answers.jsonl", "verdicts.jsonl", "p_true.jsonl", "map.nc", "map.csv", "map.png", "map.svg")
 
 
@@ -118,9 +101,7 @@ def whole(begun: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
     ids=lambda kill: kill[1],
 )
-def test_killed_in_a_step_and_started_again(
-    begun: Path, whole: Path, tmp_path: Path, kill: tuple[str, str, int]
-) -> None:
+def test_killed_in_a_step_and_started_again(begun: Path, whole: Path, tmp_path: Path, kill: Kill) -> None:
     assert run(begun, tmp_path / "RUN", kill) == -signal.SIGKILL
     assert run(begun, tmp_path / "RUN") == 0
     assert contents(tmp_path / "RUN") == contents(whole)
@@ -132,17 +113,14 @@ def test_killed_at_any_moment_and_started_again(begun: Path, whole: Path, tmp_pa
     kills = 0
     shutil.copytree(begun, tmp_path / "RUN")
     for attempt in range(60):
-        call = [sys.executable, "-m", "probemap.cli.main", *COMMAND, str(tmp_path / "RUN")]
-        process = subprocess.Popen(call, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            process.wait(timeout=float(draw.uniform(2, 5 + attempt)))
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            kills += 1
-            continue
-        assert process.returncode == 0
-        break
+        process = started([*COMMAND, str(tmp_path / "RUN")], tmp_path / "log")
+        process.join(timeout=float(draw.uniform(0.2, 1.3**attempt)))
+        if process.exitcode is not None:
+            break
+        process.kill()
+        process.join()
+        kills += 1
+    assert process.exitcode == 0
     assert kills >= 2
     assert contents(tmp_path / "RUN") == contents(whole)
 
