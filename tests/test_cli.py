@@ -424,10 +424,14 @@ def test_runs_of_earlier_versions_have_no_entropies_and_no_input_embeddings(made
     recorded = {"entropy_mean", "entropy_max", "input_embeddings"}
     assert recorded < set(ProbeMap.load(made / "RUN" / "map.nc").data["baseline"].values.tolist())
     run = copy(made, tmp_path)
+    before = Run.open(run).sha256("answers.jsonl")
     rows = [json.loads(line) for line in (run / "answers.jsonl").read_text().splitlines()]
     for row in rows:
         del row["entropies"]
     (run / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    record = (run / "run.json").read_text()
+    assert before in record
+    (run / "run.json").write_text(record.replace(before, Run.open(run).sha256("answers.jsonl")))
     for path in (run / "activations" / "commits").glob("*.json"):
         marker = json.loads(path.read_text())
         del marker["check"], marker["input_embeddings"]
