@@ -90,10 +90,10 @@ def test_input_embeddings_are_read_checked_and_part_of_the_hash(tmp_path: Path) 
     np.testing.assert_array_equal(store.read(1, "-1"), without.read(1, "-1"))
     assert store.faults() == {}
     assert store.content_hash() != without.content_hash()
-    file = path(store) / "input_embeddings" / "00001.npy"
+    file = path(store) / "input_embeddings" / "00001.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"x")
     assert store.faults() == {1: "changed"}
-    with pytest.raises(StoreError, match=r"input_embeddings/00001.npy is damaged\nhint: `probemap verify"):
+    with pytest.raises(StoreError, match=r"input_embeddings/00001.safetensors is damaged\nhint: `probemap verify"):
         store.input_embeddings()
     file.unlink()
     assert store.faults() == {1: "lost"}

@@ -2,8 +2,8 @@
 
 The zarr array ``states`` has shape (n, n_layers, n_positions, d).  A shard contains the states of B answers, in chunks
 of shape (B, 1, 1, d), each with a CRC-32C checksum.  A chunk contains a single cell (one layer and one position), so
-one cell can be read without the others.  The file ``input_embeddings/K.npy`` contains the mean input embedding of each
-answer in shard K; stores of earlier versions, and stores of states from vLLM, do not have it.  The marker
+one cell can be read without the others.  The file ``input_embeddings/K.safetensors`` contains the mean input embedding
+of each answer in shard K; stores of earlier versions, and stores of states from vLLM, do not have it.  The marker
 ``commits/K.json`` is written when the files of shard K are on disk; a shard without a marker counts as missing.  Each
 shard is written completely by one process, because zarr implements a partial write by reading and rewriting the shard,
 which could lose data if it were interrupted.
@@ -16,7 +16,6 @@ layouts cannot overwrite each other.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.numpy
 import zarr
 from zarr.codecs import Crc32cCodec
 
@@ -242,17 +242,17 @@ class ActivationStore:
                 content = b""
             if _sha256(content) != committed:
                 raise StoreError(f"{self.storage}/{_embeddings_name(shard)} is damaged", _REPAIR_HINT)
-            parts.append(np.load(io.BytesIO(content), allow_pickle=False))
+            parts.append(safetensors.numpy.load(content)["input_embeddings"])
         return np.concatenate(parts)
 
     def _write_input_embeddings(self, shard: int, input_embeddings: States | None) -> dict[str, str]:
         """Write the input embeddings of a shard, if there are any, and return their entry in its marker."""
         if input_embeddings is None:
             return {}
-        buffer = io.BytesIO()
-        np.save(buffer, input_embeddings)
-        self.storage.write(_embeddings_name(shard), buffer.getvalue())
-        return {"input_embeddings": _sha256(buffer.getvalue())}
+        # safetensors writes the raw memory of an array and ignores its strides.
+        content = safetensors.numpy.save({"input_embeddings": np.ascontiguousarray(input_embeddings)})
+        self.storage.write(_embeddings_name(shard), content)
+        return {"input_embeddings": _sha256(content)}
 
     def _index(self, layer: int) -> int:
         return self.layout.layer_numbers.index(layer)
@@ -385,7 +385,7 @@ def _shard_name(shard: int) -> str:
 
 
 def _embeddings_name(shard: int) -> str:
-    return f"input_embeddings/{shard:05d}.npy"
+    return f"input_embeddings/{shard:05d}.safetensors"
 
 
 def _marker_name(shard: int) -> str:
