@@ -104,7 +104,7 @@ def _fit_logistic_probes(
     fits = designs.fit(all_labels, actual[0], actual[1], np.tile(plan.c_values, (n_cells, actual.shape[1] // n_c)))
     scores = fits.scores[:, : n_sets * n_c].reshape(n_cells, n_sets, n_c, -1).cpu().numpy()
     cells = _cell_scores(scores, fits.converged[:, : n_sets * n_c].all(1).tolist(), plan, present, labels)
-    if n_c > 1:  # The C value for the random labels is known only now.
+    if n_c > 1 and random.size:  # The C value for the random labels is known only now.
         median_c = np.array([np.median(cell.c) for cell in cells])
         fits = designs.fit(all_labels, random[0], random[1], np.tile(median_c[:, None], random.shape[1]))
     random_scores = fits.scores[:, fits.scores.shape[1] - random.shape[1] :].cpu().numpy()
