@@ -125,7 +125,7 @@ def test_risk_coverage_without_baseline_scores_and_with_a_hostile_name(browser: 
     page.mouse.click(*cell_centre(page, 1, 0))
     assert headings.all_inner_texts() == ["probe", f"best baseline, {FORMULA}<b>bold</b>"]
     assert page.locator("#risk-table b").count() == 0
-    page.mouse.click(*cell_centre(page, 1, 1))
+    page.keyboard.press("ArrowRight")  # a second click would count as a double click
     assert headings.all_inner_texts() == ["probe"], "this column has no baseline"
     recorded.close()
 
