@@ -21,6 +21,7 @@ import numpy.typing as npt
 from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
+from threadpoolctl import threadpool_limits
 
 from probemap.probing.inputs import Column, parse_values, parse_vectors
 from probemap.reading.folding import fold as normalise
@@ -294,7 +295,8 @@ def baseline_scores(baseline: Baseline, correct: Bools, training: Bools) -> Floa
             # The n-grams are hashed, so the features do not depend on the training rows.
             ngrams = HashingVectorizer(analyzer="char_wb", ngram_range=(2, 4), n_features=_NGRAM_FEATURES)
             fit, texts = _scores_of_ngrams, ngrams.transform(texts)
-        by_set = np.stack([fit(texts[rows], labels[rows], texts) for rows in training])
+        with threadpool_limits(1):  # the fits are small, and take several times as long with several threads each
+            by_set = np.stack([fit(texts[rows], labels[rows], texts) for rows in training])
     scores[np.ix_(enough, present)] = by_set
     return scores
 
