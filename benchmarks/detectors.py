@@ -5,6 +5,11 @@ Each RUN is a run directory with a map.  Writes ``benchmarks/results/detectors.m
 Each fifth of a run's questions is held out in turn, and a detector that is fitted on the other four scores it: its
 cell, probe, calibration and thresholds are chosen without these answers.  Every answer is thus scored once.  As a
 baseline, the log-probability that is best on the other four fifths is calibrated there in the same way.
+
+The rates of false alarms are averaged over more splits, in each of which a random fifth of the questions is held out.
+There, the cells are fixed: those with the highest AUC in the map of the run, so that only probes, calibration and
+thresholds are fitted.  They are written to ``benchmarks/results/detector_splits.md``; with ``--splits-only``, nothing
+else is computed.
 """
 
 import argparse
@@ -26,7 +31,7 @@ from probemap.runs.graded import GradedAnswers
 from probemap.runs.run import Run
 from probemap.tables import Interval
 
-FOLDS = 5
+FOLDS, SPLITS = 5, 20
 FALSE_ALARMS = (0.05, 0.2)
 BINS = 10
 
@@ -85,9 +90,8 @@ def held_out_scores(run: Run, graded: GradedAnswers) -> HeldOutScores:
     for number in range(FOLDS):
         held_out = fold == number
         rows, train = held_out & decided, ~held_out & decided
-        detector = fit_detector(
-            store, graded.correct, held_out=held_out, groups=graded.groups, false_alarms=FALSE_ALARMS
-        )
+        labels = [label if row else None for label, row in zip(graded.correct, train, strict=True)]
+        detector = fit_detector(store, labels, groups=graded.groups, false_alarms=FALSE_ALARMS)
         print(f"fold {number}: {detector.primary.location}", flush=True)
         scores = detector.score_states(
             np.stack([store.read(cell.layer, cell.position)[rows] for cell in detector.cells], axis=1)
@@ -102,6 +106,69 @@ def held_out_scores(run: Run, graded: GradedAnswers) -> HeldOutScores:
         calibrated_logprob[rows] = calibration.predict_proba(x[rows, None])[:, 1]
     return HeldOutScores(
         fold=fold, p_correct=p_correct, by_primary=by_primary, flagged=flagged, baseline=calibrated_logprob
+    )
+
+
+def split_rates(run: Run) -> dict[str, str]:
+    """Return the mean rates of the thresholds over the splits, with the standard error over splits, by column."""
+    graded, data = run.graded, run.read_current_map().data
+    store, n = run.states_of(graded), len(graded.answers)
+    correct = np.array([label is True for label in graded.correct])
+    decided = np.array([label is not None for label in graded.correct])
+    group = group_numbers(graded.groups, n)
+    cells = {}
+    for name, positions in (
+        ("primary", data["position"].values.tolist()),
+        ("fallback", [position for position in data["position"].values.tolist() if "exact" not in position]),
+    ):
+        aucs_of_cells = data["auc"].sel(position=positions)
+        layer, position = np.unravel_index(int(np.nanargmax(aucs_of_cells.values)), aucs_of_cells.shape)
+        cells[name] = (int(data["layer"].values[layer]), str(positions[position]))
+    rates = np.empty((SPLITS, len(FALSE_ALARMS), 2))
+    for split in range(SPLITS):
+        numbers = np.random.default_rng(split).permutation(int(group.max()) + 1)
+        held_out = numbers[group] < len(numbers) / FOLDS
+        rows = held_out & decided
+        labels = [None if row else label for label, row in zip(graded.correct, held_out, strict=True)]
+        detector = fit_detector(
+            store,
+            labels,
+            cells=[cells["primary"]],
+            fallback=cells["fallback"],
+            groups=graded.groups,
+            false_alarms=FALSE_ALARMS,
+            risks=(),
+            seed=split,
+        )
+        scores = detector.score_states(
+            np.stack([store.read(cell.layer, cell.position)[rows] for cell in detector.cells], axis=1)
+        )
+        for k, rate in enumerate(FALSE_ALARMS):
+            flagged = np.array([flag is True for flag in detector.is_flagged(scores, rate)])
+            rates[split, k] = flagged[correct[rows]].mean(), flagged[~correct[rows]].mean()
+    mean, error = rates.mean(axis=0), rates.std(axis=0, ddof=1) / np.sqrt(SPLITS)
+    row_cells = {"model": run.record(ANSWER).facts.model, "task": graded.task.name, "answers": str(int(decided.sum()))}
+    for k, rate in enumerate(FALSE_ALARMS):
+        for number, name in enumerate(("false alarms", "recall")):
+            row_cells[f"at {rate:.0%}: {name}"] = f"{mean[k, number]:.1%} ({error[k, number]:.1%})"
+    return row_cells
+
+
+def write_splits(runs: Sequence[Run]) -> None:
+    rows = [split_rates(run) for run in runs]
+    write(
+        "detector_splits",
+        [
+            "# False alarms of detectors over 20 splits",
+            "",
+            f"Means over {SPLITS} random splits, each with a fifth of the questions held out, and standard errors over "
+            "the splits, which share answers.  The cells are those with the highest AUC in the map of the run.",
+            "",
+            machine(),
+            "",
+            *table_head(*rows[0]),
+            *(row(*cells.values()) for cells in rows),
+        ],
     )
 
 
@@ -169,7 +236,13 @@ def tables(rows: Sequence[dict[str, str]]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="+", metavar="RUN")
-    rows = [evaluate(Run.open(path)) for path in parser.parse_args().runs]
+    parser.add_argument("--splits-only", action="store_true")
+    arguments = parser.parse_args()
+    runs = [Run.open(path) for path in arguments.runs]
+    write_splits(runs)
+    if arguments.splits_only:
+        return
+    rows = [evaluate(run) for run in runs]
     write(
         "detectors",
         [
