@@ -16,6 +16,7 @@ from report import machine, simulation_table, write
 from scipy.stats import norm
 
 from probemap.detectors.fit import fit_detector
+from probemap.records import TooFewError
 
 LAYERS, WIDTH = 3, 12
 SETTINGS = tuple((n, per_question) for n in (40, 100, 300, 1000) for per_question in (1, 4))
@@ -40,18 +41,21 @@ def simulate_export(setting: tuple[int, int, int]) -> dict[str, float]:
     states = states + np.sqrt(1 - 0.7**2) * rng.normal(size=(len(group), LAYERS, 1, WIDTH))
     shifts = SHIFT * np.linspace(0.5, 1.0, LAYERS)
     states[:, :, 0, 0] += correct[:, None] * shifts
-    detector = fit_detector(
-        states.astype(np.float32),
-        correct,
-        groups=group,
-        positions=["-1"],
-        held_out=None,
-        c=0.01,
-        false_alarms=FALSE_ALARMS,
-        risks=(RISK,),
-        confidence=CONFIDENCE,
-        seed=seed,
-    )
+    try:
+        detector = fit_detector(
+            states.astype(np.float32),
+            correct,
+            groups=group,
+            positions=["-1"],
+            held_out=None,
+            c=0.01,
+            false_alarms=FALSE_ALARMS,
+            risks=(RISK,),
+            confidence=CONFIDENCE,
+            seed=seed,
+        )
+    except TooFewError:  # fewer than 10 answers of a class: no detector is exported, and the answers are drawn again
+        return simulate_export((n_questions, per_question, seed + 10_000_000))
     head = detector.primary
     weight, bias, layer = head.weight[0], float(head.bias[0]), head.cells[0].layer
     mean, deviation = bias + weight[0] * shifts[layer], float(np.linalg.norm(weight))
