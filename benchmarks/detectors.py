@@ -111,38 +111,30 @@ def held_out_scores(run: Run, graded: GradedAnswers) -> HeldOutScores:
 
 def split_rates(run: Run) -> dict[str, str]:
     """Return the mean rates of the thresholds over the splits, with the standard error over splits, by column."""
-    graded, data = run.graded, run.read_current_map().data
-    store, n = run.states_of(graded), len(graded.answers)
+    graded, probe_map = run.graded, run.read_current_map()
+    store, group = run.states_of(graded), group_numbers(graded.groups, len(graded.answers))
     correct = np.array([label is True for label in graded.correct])
     decided = np.array([label is not None for label in graded.correct])
-    group = group_numbers(graded.groups, n)
-    cells = {}
-    for name, positions in (
-        ("primary", data["position"].values.tolist()),
-        ("fallback", [position for position in data["position"].values.tolist() if "exact" not in position]),
-    ):
-        aucs_of_cells = data["auc"].sel(position=positions)
-        layer, position = np.unravel_index(int(np.nanargmax(aucs_of_cells.values)), aucs_of_cells.shape)
-        cells[name] = (int(data["layer"].values[layer]), str(positions[position]))
+    without_exact = [position for position in probe_map.positions if "exact_answer" not in position]
+    cells = [probe_map.best()[0], probe_map.only(without_exact).best()[0]]
+    # A detector fits a map to all states that it gets, so it gets only those of its two cells.
+    states = np.stack([store.read(cell.layer, cell.position) for cell in cells], axis=1)
     rates = np.empty((SPLITS, len(FALSE_ALARMS), 2))
     for split in range(SPLITS):
         numbers = np.random.default_rng(split).permutation(int(group.max()) + 1)
-        held_out = numbers[group] < len(numbers) / FOLDS
-        rows = held_out & decided
-        labels = [None if row else label for label, row in zip(graded.correct, held_out, strict=True)]
+        rows = (numbers[group] < len(numbers) / FOLDS) & decided
         detector = fit_detector(
-            store,
-            labels,
-            cells=[cells["primary"]],
-            fallback=cells["fallback"],
+            states[:, None],
+            [None if row else label for label, row in zip(graded.correct, rows, strict=True)],
+            positions=["primary", "fallback"],
+            cells=[(0, "primary")],
+            fallback=(0, "fallback"),
             groups=graded.groups,
             false_alarms=FALSE_ALARMS,
             risks=(),
             seed=split,
         )
-        scores = detector.score_states(
-            np.stack([store.read(cell.layer, cell.position)[rows] for cell in detector.cells], axis=1)
-        )
+        scores = detector.score_states(states[rows][:, : len(detector.cells)])
         for k, rate in enumerate(FALSE_ALARMS):
             flagged = np.array([flag is True for flag in detector.is_flagged(scores, rate)])
             rates[split, k] = flagged[correct[rows]].mean(), flagged[~correct[rows]].mean()
@@ -159,7 +151,7 @@ def write_splits(runs: Sequence[Run]) -> None:
     write(
         "detector_splits",
         [
-            "# False alarms of detectors over 20 splits",
+            f"# False alarms of detectors over {SPLITS} splits",
             "",
             f"Means over {SPLITS} random splits, each with a fifth of the questions held out, and standard errors over "
             "the splits, which share answers.  The cells are those with the highest AUC in the map of the run.",

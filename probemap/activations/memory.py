@@ -45,9 +45,9 @@ class MemoryStore:
 
     def input_embeddings(self) -> States | None:
         """Return the mean input embeddings; see `ActivationStore.input_embeddings`."""
-        parts = [self._input_embeddings.get(shard) for shard in range(self.layout.n_shards)]
-        present = [part for part in parts if part is not None]
-        return np.concatenate(present) if len(present) == len(parts) else None
+        by_shard = [self._input_embeddings.get(shard) for shard in range(self.layout.n_shards)]
+        stored = [embeddings for embeddings in by_shard if embeddings is not None]
+        return np.concatenate(stored) if len(stored) == len(by_shard) else None
 
     def read(self, layer: int, position: str) -> States:
         """Return the states of one cell as an array of shape (n, d)."""

@@ -180,14 +180,14 @@ def compute_baselines(
         for a, j in zip(answers, judgements, strict=True)
     ]
     values: dict[str, Floats | Vectors | list[str | None]] = {}
-    for prefix, tokens in (("", whole), ("exact_", exact)):
-        logprobs = [a.logprobs[part] for a, part in zip(answers, tokens, strict=True)]
+    for prefix, slices in (("", whole), ("exact_", exact)):
+        logprobs = [a.logprobs[tokens] for a, tokens in zip(answers, slices, strict=True)]
         for name, statistic in (("mean", fmean), ("min", min), ("max", max)):
             values[f"{prefix}logprob_{name}"] = _each(logprobs, statistic)
         if any(a.entropies for a in answers):
-            negative = [tuple(-h for h in a.entropies[part]) for a, part in zip(answers, tokens, strict=True)]
+            negative = [tuple(-h for h in a.entropies[tokens]) for a, tokens in zip(answers, slices, strict=True)]
             values |= {f"{prefix}entropy_mean": _each(negative, fmean), f"{prefix}entropy_max": _each(negative, min)}
-    values["answer_length"] = np.array([part.stop for part in whole], dtype=np.float64)
+    values["answer_length"] = np.array([tokens.stop for tokens in whole], dtype=np.float64)
     values["cut_off"] = np.array([not a.stopped for a in answers], dtype=np.float64)
     values["question_length"] = np.array([len(e.question) for e in answered], dtype=np.float64)
     if p_true is not None:
@@ -306,9 +306,8 @@ def _scores_of_numbers(values: Floats | Vectors, correct: Bools, training: Bools
     from probemap.probing.logistic.solver import DesignMatrices  # imports torch, which takes seconds
 
     features, c = values, _VECTOR_C
-    if (
-        values.ndim == 1
-    ):  # Numbers are standardised in float64, because large ones may differ only in their last digits.
+    if values.ndim == 1:
+        # Numbers are standardised in float64, because large ones may differ only in their last digits.
         features, c = ((values - values.mean()) / (values.std() or 1))[:, None], 1.0
     design = DesignMatrices(features.astype(np.float32)[None], training, "cpu")
     sets = np.arange(len(training))
