@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from probemap.models.hooks import Site, find_hook_points, forward_hooks, select_layers
@@ -60,6 +61,11 @@ class HookRecorder:
         ndarray of shape (rows, passes, n_layers, d), float32
             The states at the last token of each pass.  Passes after the end of a row contain padding.
         """
-        states: States = torch.stack([torch.stack(passes, 1) for passes in self._recorded], 2).numpy()
-        self._recorded = []
+        layers, self._recorded = self._recorded, []
+        shape = (self._rows, len(layers[0]), len(layers), layers[0][0].shape[1])
+        states: States = np.empty(shape, np.float32)
+        # The tensors of each layer are freed once they are copied, because all layers together take much memory.
+        for number in range(len(layers)):
+            passes, layers[number] = layers[number], []
+            torch.stack(passes, 1, out=torch.from_numpy(states)[:, :, number])
         return states
