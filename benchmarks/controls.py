@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 from report import machine, row, table_head, write
 
+from probemap.maps.probe_map import ProbeMap
 from probemap.runs.run import Run
 from probemap.tables import Interval
 from probemap.views.words import describe
@@ -68,7 +69,21 @@ def describe_run(run: Run) -> list[str]:
             )
         )
     topics = ("baselines", "added", "control")
-    return [*lines, "", *(f"- {item.text}" for item in describe(probe_map).observations if item.about in topics), ""]
+    lines += ["", *(f"- {item.text}" for item in describe(probe_map).observations if item.about in topics)]
+    return [*lines, *describe_covariates(probe_map), ""]
+
+
+def describe_covariates(probe_map: ProbeMap) -> list[str]:
+    """Return, for each covariate, its own AUC and that of the best cell among answers in the same stratum."""
+    data = probe_map.data
+    layer, column = np.unravel_index(int(np.nanargmax(data["auc"].values)), data["auc"].shape)
+    best = data.isel(layer=int(layer), position=int(column))
+    return [
+        f"- AUC of {name} at {best.position.item()}: {float(best['baseline_auc'].sel(baseline=name)):.2f}.  AUC of the "
+        f"best cell, comparing only answers in the same stratum of {name}: "
+        f"{float(best['auc_within'].sel(covariate=name)):.2f}; without strata: {float(best['auc']):.2f}."
+        for name in (data["covariate"].values.tolist() if "auc_within" in data else [])
+    ]
 
 
 def main(runs: Sequence[Run]) -> None:

@@ -1,7 +1,11 @@
-"""The permutation null of the maximum AUC."""
+"""Random labels: the permutation null of the maximum AUC, and the control task."""
+
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
+from running import execute
 from synthetic import NAMES, planted_states
 
 from probemap.maps.fit import fit_map
@@ -10,6 +14,8 @@ from probemap.probing.cell_scores import score_cells
 from probemap.probing.plan import ProbePlan
 from probemap.probing.random_labels import control_labels, permuted_labels
 from probemap.records import MapError
+from probemap.runs.definitions import CAPTURE, JUDGE, MAP
+from probemap.runs.run import Run
 
 
 def test_permuted_labels_moves_whole_groups() -> None:
@@ -83,3 +89,12 @@ def test_selectivity_of_memorised_identities_is_zero() -> None:
 def test_identities_must_match_the_answers() -> None:
     with pytest.raises(MapError, match="got 3 identities for 60 answers"):
         fit_map(np.zeros((60, 1, 1, 2), np.float32), [True, False] * 30, identities=["a", "b", "c"])
+
+
+def test_map_without_exact_answers_has_no_control_task(mapped: Path, tmp_path: Path) -> None:
+    run = Run.open(shutil.copytree(mapped, tmp_path / "RUN"))
+    assert "selectivity" in run.map.data
+    execute(JUDGE, run, locator="none", redo=True)
+    for step in (CAPTURE, MAP):
+        execute(step, run, redo=True)
+    assert "selectivity" not in run.map.data

@@ -105,9 +105,7 @@ def _fit(run: Run, graded: GradedAnswers, store: ActivationStore, options: MapOp
         repeats=options.repeats,
         c=options.c,
         permutations=options.permutations,
-        identities=[None if span is None else normalized(span.text) for span in graded.spans]
-        if options.control
-        else None,
+        identities=_identities(graded) if options.control else None,
         common_rows=options.common_rows,
         device=options.device,
         map_layers=map_in(context.pool),
@@ -116,6 +114,16 @@ def _fit(run: Run, graded: GradedAnswers, store: ActivationStore, options: MapOp
         attrs=attrs,
         progress=progress,
     )
+
+
+def _identities(graded: GradedAnswers) -> list[str | None] | None:
+    """Return the normalised exact answer of each answer, or None if no exact answer was located.
+
+    Without exact answers, every answer would have a random label of its own, so the control task would show nothing
+    about memorised identities.
+    """
+    identities = [None if span is None else normalized(span.text) for span in graded.spans]
+    return identities if any(identities) else None
 
 
 def _with_baselines(
