@@ -19,6 +19,8 @@ from probemap.views.words import describe
 
 def estimate(cell: xr.Dataset, name: str) -> str:
     """Return a value of a cell with its simultaneous band, or ``–`` if it is missing."""
+    if name not in cell:  # without exact answers, there is no control task
+        return "–"
     value, low, high = (float(cell[key]) for key in (name, f"{name}_band_low", f"{name}_band_high"))
     if not np.isfinite(value):
         return "–"
