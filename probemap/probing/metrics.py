@@ -89,7 +89,7 @@ VALUES: dict[str, ValueKind] = {
         label="AUC minus that of the control task",
         variable="selectivity",
         signed=True,
-        hint="`probemap map RUN --redo` adds it",
+        hint="`probemap map RUN --redo` adds it if exact answers were located",
     ),
     "adds": ValueKind(
         label="AUC that the cell adds to the baselines",
