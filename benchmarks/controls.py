@@ -78,12 +78,12 @@ def describe_run(run: Run) -> list[str]:
 def describe_covariates(probe_map: ProbeMap) -> list[str]:
     """Return, for each covariate, its own AUC and that of the best cell among answers in the same stratum."""
     data = probe_map.data
-    layer, column = np.unravel_index(int(np.nanargmax(data["auc"].values)), data["auc"].shape)
-    best = data.isel(layer=int(layer), position=int(column))
+    (highest,) = probe_map.best()
+    best = data.sel(layer=highest.layer, position=highest.position)
     return [
-        f"- AUC of {name} at {best.position.item()}: {float(best['baseline_auc'].sel(baseline=name)):.2f}.  AUC of the "
+        f"- AUC of {name} at {highest.position}: {float(best['baseline_auc'].sel(baseline=name)):.2f}.  AUC of the "
         f"best cell, comparing only answers in the same stratum of {name}: "
-        f"{float(best['auc_within'].sel(covariate=name)):.2f}; without strata: {float(best['auc']):.2f}."
+        f"{float(best['auc_within'].sel(covariate=name)):.2f}; without strata: {highest.auc:.2f}."
         for name in (data["covariate"].values.tolist() if "auc_within" in data else [])
     ]
 

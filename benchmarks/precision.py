@@ -4,18 +4,15 @@ Both are run directories of the same questions and the same model.  Writes ``ben
 """
 
 import argparse
-import json
 
 import numpy as np
 from report import machine, row, table_head, write
 
+from probemap.maps.probe_map import ProbeMap
+from probemap.runs.definitions import ANSWER, CAPTURE, MAP, P_TRUE
 from probemap.runs.run import Run
 
-
-def seconds(run: Run) -> dict[str, float]:
-    """Return the seconds that each step of a run took."""
-    steps = json.loads((run.path / "run.json").read_text(encoding="utf-8"))["steps"]
-    return {name: float(step["seconds"]) for name, step in steps.items()}
+STEPS = (ANSWER, CAPTURE, P_TRUE, MAP)
 
 
 def compare(run: Run, reduced: Run) -> list[str]:
@@ -28,8 +25,8 @@ def compare(run: Run, reduced: Run) -> list[str]:
     change = aucs[1] - aucs[0]
     low, high = (maps[0].data[end].values for end in ("low", "high"))
     inside = (aucs[1] >= low) & (aucs[1] <= high)
-    first, second = seconds(run), seconds(reduced)
-    dtype = json.loads((reduced.path / "run.json").read_text(encoding="utf-8"))["steps"]["answer"]["options"]["dtype"]
+    dtype = reduced.record(ANSWER).options.dtype
+    seconds = {step.name: [float(each.record(step).seconds or 0) for each in (run, reduced)] for step in STEPS}
     return [
         f"# {dtype} instead of float32",
         "",
@@ -39,11 +36,7 @@ def compare(run: Run, reduced: Run) -> list[str]:
         machine(),
         "",
         *table_head("step", "float32, s", f"{dtype}, s", "ratio"),
-        *(
-            row(name, f"{first[name]:.1f}", f"{second[name]:.1f}", f"{second[name] / first[name]:.2f}")
-            for name in first
-            if name in second
-        ),
+        *(row(name, f"{a:.1f}", f"{b:.1f}", f"{b / a:.2f}") for name, (a, b) in seconds.items()),
         "",
         f"- {same_tokens.mean():.1%} of the answers consist of the same tokens.",
         f"- The verdict (correct, incorrect or undecided) is the same for "
@@ -51,14 +44,13 @@ def compare(run: Run, reduced: Run) -> list[str]:
         f"- AUC over {np.isfinite(change).sum()} cells, change from float32: mean {np.nanmean(change):+.3f}, mean of "
         f"the absolute values {np.nanmean(abs(change)):.3f}, largest {np.nanmax(abs(change)):.3f}.  "
         f"{inside.mean():.1%} of the cells are within the 95 % confidence interval of float32.",
-        f"- Highest cell: {describe_highest(run)} in float32, {describe_highest(reduced)} in {dtype}.",
+        f"- Highest cell: {describe_highest(maps[0])} in float32, {describe_highest(maps[1])} in {dtype}.",
     ]
 
 
-def describe_highest(run: Run) -> str:
-    auc = run.read_current_map().auc
-    layer, column = np.unravel_index(int(np.nanargmax(auc.values)), auc.shape)
-    return f"layer {int(auc.layer[layer])}, {auc.position.values[column]}, AUC {float(auc.values[layer, column]):.3f}"
+def describe_highest(probe_map: ProbeMap) -> str:
+    (best,) = probe_map.best()
+    return f"layer {best.layer}, {best.position}, AUC {best.auc:.3f}"
 
 
 if __name__ == "__main__":

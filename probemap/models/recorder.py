@@ -62,10 +62,8 @@ class HookRecorder:
             The states at the last token of each pass.  Passes after the end of a row contain padding.
         """
         layers, self._recorded = self._recorded, []
-        shape = (self._rows, len(layers[0]), len(layers), layers[0][0].shape[1])
-        states: States = np.empty(shape, np.float32)
-        # The tensors of each layer are freed once they are copied, because all layers together take much memory.
+        states: States = np.empty((self._rows, len(layers[0]), len(layers), layers[0][0].shape[1]), np.float32)
+        # Each layer is removed when it is copied, because all layers together take much memory.
         for number in range(len(layers)):
-            passes, layers[number] = layers[number], []
-            torch.stack(passes, 1, out=torch.from_numpy(states)[:, :, number])
+            torch.stack(layers.pop(0), 1, out=torch.from_numpy(states)[:, :, number])
         return states

@@ -122,8 +122,9 @@ def _identities(graded: GradedAnswers) -> list[str | None] | None:
     Without exact answers, every answer would have a random label of its own, so the control task would show nothing
     about memorised identities.
     """
-    identities = [None if span is None else normalized(span.text) for span in graded.spans]
-    return identities if any(identities) else None
+    if not any(graded.spans):
+        return None
+    return [None if span is None else normalized(span.text) for span in graded.spans]
 
 
 def _with_baselines(
