@@ -1,18 +1,21 @@
-"""Compare a run in reduced precision with one in float32: ``python benchmarks/precision.py RUN REDUCED``.
+"""Compare a run in reduced precision with one in float32.
 
-Both are run directories of the same questions and the same model.  Writes ``benchmarks/results/precision.md``.
+Usage: ``python benchmarks/reduced_precision.py FLOAT32_RUN REDUCED_RUN``
+
+Both are run directories of the same questions and the same model.  Writes ``benchmarks/results/reduced_precision.md``.
 """
 
 import argparse
+from typing import Any
 
 import numpy as np
 from report import machine, row, table_head, write
 
 from probemap.maps.probe_map import ProbeMap
-from probemap.runs.definitions import ANSWER, CAPTURE, MAP, P_TRUE
+from probemap.runs.definitions import ANSWER, CAPTURE, MAP, P_TRUE, Step
 from probemap.runs.run import Run
 
-STEPS = (ANSWER, CAPTURE, P_TRUE, MAP)
+STEPS: tuple[Step[Any, Any], ...] = (ANSWER, CAPTURE, P_TRUE, MAP)
 
 
 def compare(run: Run, reduced: Run) -> list[str]:
@@ -55,7 +58,7 @@ def describe_highest(probe_map: ProbeMap) -> str:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run")
-    parser.add_argument("reduced")
+    parser.add_argument("float32_run")
+    parser.add_argument("reduced_run")
     options = parser.parse_args()
-    write("precision", compare(Run.open(options.run), Run.open(options.reduced)))
+    write("reduced_precision", compare(Run.open(options.float32_run), Run.open(options.reduced_run)))
