@@ -60,6 +60,19 @@ def test_confidence_set_with_equal_and_missing_cells() -> None:
     assert cells.tolist() == [True, True, False]
 
 
+def test_confidence_set_compares_each_cell_with_all_others() -> None:
+    # 40 independent cells of variance 1.  The statistic of a cell is its distance from the best cell, divided by √2.
+    draw = np.random.default_rng(1).normal(size=(20_000, 40))
+    critical = np.quantile((draw[:, 1:] - draw[:, :1]).max(1) / np.sqrt(2), 0.95)
+    assert critical == pytest.approx(2.9, abs=0.1), "it would be 1.64 for two cells"
+    value = np.linspace(-4.5 * np.sqrt(2), 0, 40)
+    expected = -value / np.sqrt(2) <= critical
+    close = np.abs(-value / np.sqrt(2) - critical) < 0.1
+    assert (confidence_set(value, np.eye(40)) == expected)[~close].all()
+    assert 15 < expected.sum() < 30
+    assert close.sum() <= 2
+
+
 @pytest.mark.parametrize(("m", "largest"), [(2, 1 / np.sqrt(np.pi)), (3, 3 / (2 * np.sqrt(np.pi))), (50, 2.249)])
 def test_selection_coupling_equals_theory(m: int, largest: float) -> None:
     # m independent cells of variance 1.  Each part is judged in the cell that is highest in the other.  Same cell

@@ -181,10 +181,10 @@ class _Sample(LogitsProcessor):  # type: ignore[misc]
         self.rows = rows
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        chosen = scores.argmax(1)
         sampled = [i for i, row in enumerate(self.rows) if row.request.temperature > 0]
         if not sampled:
             return scores
+        chosen = scores.argmax(1)
         temperatures = scores.new_tensor([[self.rows[i].request.temperature] for i in sampled])
         cumulative = (scores[sampled].double() / temperatures).softmax(-1).cumsum(-1)
         draws = cumulative.new_tensor([[self.rows[i].random.random()] for i in sampled]) * cumulative[:, -1:]
