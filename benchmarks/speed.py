@@ -13,8 +13,9 @@ import argparse
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import joblib
@@ -107,7 +108,8 @@ class Setting:
 
 
 def settings(states: npt.NDArray[np.float32], correct: Bools) -> Iterable[Setting]:
-    fold = assign_folds(correct, np.arange(N), FOLDS, 0)
+    groups = np.arange(len(correct))
+    fold = assign_folds(correct, groups, FOLDS, 0)
     one_c, grid = (
         Problem(states=states, correct=correct, fold=fold, label_sets=correct[None], c_values=c_values)
         for c_values in ((1.0,), AUTO_C_VALUES)
@@ -116,7 +118,7 @@ def settings(states: npt.NDArray[np.float32], correct: Bools) -> Iterable[Settin
         states=states[:, :1, :2],  # two cells, so that two cores have one each
         correct=correct,
         fold=fold,
-        label_sets=permuted_labels(correct, np.arange(N), PERMUTATIONS, 0),
+        label_sets=permuted_labels(correct, groups, PERMUTATIONS, 0),
         c_values=(1.0,),
     )
     yield Setting(
@@ -135,8 +137,8 @@ def settings(states: npt.NDArray[np.float32], correct: Bools) -> Iterable[Settin
     )
 
 
-def measure_times(setting: Setting, converged_options: Options, n_repeats: int) -> Floats:
-    """Return the seconds of probemap, of scikit-learn by default and converged, of shape (n_repeats, 3)."""
+def measure_times(setting: Setting, sklearn_options: Sequence[Options], n_repeats: int) -> Floats:
+    """Return the seconds of probemap and of scikit-learn with each of the options, one row per repetition."""
     problem, factor = setting.problem, setting.sklearn_factor
     timed_labels = problem.label_sets[:TIMED_PERMUTATIONS]
     n_jobs = joblib.effective_n_jobs(-1)
@@ -149,8 +151,10 @@ def measure_times(setting: Setting, converged_options: Options, n_repeats: int) 
             [
                 [
                     timed(lambda: setting.fit(problem)),
-                    factor * timed(lambda: fit_with_sklearn(parallel, problem, timed_labels, DEFAULT)),
-                    factor * timed(lambda: fit_with_sklearn(parallel, problem, timed_labels, converged_options)),
+                    *(
+                        factor * timed(partial(fit_with_sklearn, parallel, problem, timed_labels, options))
+                        for options in sklearn_options
+                    ),
                 ]
                 for _ in range(n_repeats)
             ]
@@ -165,7 +169,7 @@ def time_rows(folder: Path, *, d: int, decay: float, n_repeats: int, rates: Rate
     lines = []
     for setting in settings(states, correct):
         convergence = measure_convergence(setting.problem)
-        times = measure_times(setting, convergence.options, n_repeats)
+        times = measure_times(setting, [DEFAULT, convergence.options], n_repeats)
         cost, n_cells = measure_cost(setting.problem), len(setting.problem.cells)
         lines.append(
             row(
