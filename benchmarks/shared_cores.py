@@ -2,6 +2,9 @@
 
 Writes ``benchmarks/results/shared_cores.md``.  In each trial, a run is timed alone, and then two runs are started at
 the same time.  If they share the cores fairly, each takes twice as long as one alone.
+
+With ``--alone``, runs alone are timed with several settings of OpenMP, and ``benchmarks/results/waiting_threads.md`` is
+written.
 """
 
 import argparse
@@ -10,26 +13,51 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from report import machine, row, spread, table_head, write
 
 
-def start_run(options: argparse.Namespace, folder: Path) -> subprocess.Popen[str]:
+SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """A way to execute runs."""
+
+    name: str
+    n_runs: int = 1
+    """Number of runs that start at the same time."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables.  ``probemap`` sets GOMP_SPINCOUNT to 2000 if it is not set."""
+
+
+SHARED = (Way(name="one run"), Way(name="two runs at the same time", n_runs=2))
+ALONE = (
+    Way(name="probemap (GOMP_SPINCOUNT=2000)"),
+    Way(name="default of GNU OpenMP (GOMP_SPINCOUNT=300000)", settings={"GOMP_SPINCOUNT": "300000"}),
+    Way(name="OMP_WAIT_POLICY=PASSIVE", settings={"OMP_WAIT_POLICY": "PASSIVE"}),
+)
+
+
+def start_run(options: argparse.Namespace, folder: Path, settings: Mapping[str, str]) -> subprocess.Popen[str]:
     """Start ``probemap run`` in a new process."""
+    environment = {name: value for name, value in os.environ.items() if name not in SETTINGS}
     words = ["run", options.task, "--model", options.model, "--n", options.n, "--out", folder]
     command = [sys.executable, "-c", "from probemap.cli.main import main; main()", *map(str, words)]
     return subprocess.Popen(  # noqa: S603
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={**environment, **settings}
     )
 
 
-def time_runs(options: argparse.Namespace, n_runs: int) -> float:
-    """Return the seconds until the last of several runs that start at the same time has ended."""
+def time_runs(options: argparse.Namespace, way: Way) -> float:
+    """Return the seconds until the last of the runs has ended."""
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        processes = [start_run(options, Path(folder) / str(i)) for i in range(n_runs)]
+        processes = [start_run(options, Path(folder) / str(i), way.settings) for i in range(way.n_runs)]
         for process in processes:
             _, errors = process.communicate()
             if process.returncode:
@@ -43,28 +71,27 @@ def main() -> None:
     parser.add_argument("--task", default="cities")
     parser.add_argument("--n", type=int, default=60)
     parser.add_argument("--trials", type=int, default=10)
+    parser.add_argument("--alone", action="store_true")
     options = parser.parse_args()
-    os.environ.pop("OMP_WAIT_POLICY", None)
-    os.environ.pop("GOMP_SPINCOUNT", None)
-    ways = {"one run": 1, "two runs at the same time": 2}
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    ways = ALONE if options.alone else SHARED
+    seconds: dict[str, list[float]] = {way.name: [] for way in ways}
     for trial in range(options.trials):
-        for name, n_runs in ways.items():
-            seconds[name].append(time_runs(options, n_runs))
-            print(trial, name, f"{seconds[name][-1]:.1f} s", flush=True)
-    alone = np.array(seconds["one run"])
+        for way in ways:
+            seconds[way.name].append(time_runs(options, way))
+            print(trial, way.name, f"{seconds[way.name][-1]:.1f} s", flush=True)
+    first = np.array(seconds[ways[0].name])
     lines = [
-        "# Runs that share the cores",
+        "# Settings of waiting threads" if options.alone else "# Runs that share the cores",
         "",
         f"`probemap run {options.task} --model {Path(options.model).name} --n {options.n}`, whole process, "
         f"{options.trials} trials.  Median (minimum to maximum).  The ratio is that of the times within a trial.",
         "",
         machine(),
         "",
-        *table_head("runs", "seconds until the last has ended", "relative to one run"),
-        *(row(name, spread(values, ".1f"), spread(values / alone)) for name, values in seconds.items()),
+        *table_head("runs", "seconds until the last has ended", f"relative to {ways[0].name}"),
+        *(row(name, spread(values, ".1f"), spread(values / first)) for name, values in seconds.items()),
     ]
-    write("shared_cores", lines)
+    write("waiting_threads" if options.alone else "shared_cores", lines)
 
 
 if __name__ == "__main__":
