@@ -20,7 +20,6 @@ from pathlib import Path
 import numpy as np
 from report import machine, row, spread, table_head, write
 
-
 SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 
 

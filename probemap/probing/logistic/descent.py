@@ -24,7 +24,7 @@ _EXACT_FROM = 49  # step from which scores are exact; most problems have converg
 _FAST_STEPS = 40
 _FACTOR_ABOVE = 0.03  # a group keeps its preconditioner if none of its scores changes by more than this
 _LINE_SEARCH_STEPS = 9
-_SLOPE_REDUCTION = 0.25  # the line search ends when the slope has fallen to this fraction of the initial slope
+_SLOPE_REDUCTION = 0.1  # the line search ends when the slope has fallen to this fraction of the initial slope
 
 
 def descend(space: Space, problems: Problems) -> tuple[torch.Tensor, torch.Tensor]:

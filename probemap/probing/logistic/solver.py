@@ -139,8 +139,12 @@ def _finish_by_newton(
             similar = int((sizes[problems] >= _MIN_SIMILAR * largest).sum())
             n = min(similar, _newton_batch_size(x[0], largest))
             k, i, cells, problems = cells[:n], problems[:n], cells[n:], problems[n:]
+            # Problems of a cell with the same scales have the same design.
+            key, design = torch.unique(
+                torch.cat([k[:, None].to(scale.dtype), scale[k, i]], 1), dim=0, return_inverse=True
+            )
             scores, converged = solve_by_newton(
-                x[k].to(dtype), targets[i], training[i], scale[k, i].to(dtype), c[k, i].to(dtype)
+                x[key[:, 0].long()].to(dtype), key[:, 1:].to(dtype), design, targets[i], training[i], c[k, i].to(dtype)
             )
             fits.scores[k, i], fits.converged[k, i] = scores.to(x.dtype), converged
 
