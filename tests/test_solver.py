@@ -87,9 +87,9 @@ def test_solve_by_newton_equals_the_descent(monkeypatch: pytest.MonkeyPatch, n: 
     called = []
     real = newton.solve_by_newton
 
-    def counted(*args: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        called.append(len(args[3]))
-        return real(*args)
+    def counted(*args: torch.Tensor, **kwargs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        called.append(len(args[1]))
+        return real(*args, **kwargs)
 
     states, correct, fold = problem(n, d)
     monkeypatch.setattr(solver, "_FEW_PROBLEMS", 0)
@@ -119,7 +119,12 @@ def test_fit_logistic_equals_newton_on_random_problems() -> None:
         scale = torch.ones(4, d)
         ours = fit_logistic(x[None], y, training, scale[None], c[None])
         exact, converged = newton.solve_by_newton(
-            x.double()[None], scale[:1].double(), torch.zeros(4, dtype=torch.long), y, training, c.double()
+            x.double()[None],
+            y,
+            training,
+            scale=scale[:1].double(),
+            design=torch.zeros(4, dtype=torch.long),
+            c=c.double(),
         )
         assert bool(ours.converged.all() & converged.all())
         worst = max(worst, float(((ours.scores[0] - exact).abs().amax(1) / (1 + exact.abs().amax(1))).max()))
@@ -253,7 +258,12 @@ def test_fit_logistic_with_excluded_high_leverage_rows(d: int, far: float, gap: 
     c_values = torch.full((5,), c)
     fits = fit_logistic(rows[None], targets, training, scale[None], c_values[None])
     sure, _ = newton.solve_by_newton(
-        rows.double().expand(5, -1, -1), scale.double(), torch.arange(5), targets, training, c_values.double()
+        rows.double().expand(5, -1, -1),
+        targets,
+        training,
+        scale=scale.double(),
+        design=torch.arange(5),
+        c=c_values.double(),
     )
     assert bool(fits.converged.all())
     assert float(((fits.scores[0] - sure).abs() / (1 + sure.abs())).max()) < 0.015

@@ -29,10 +29,11 @@ _SHORTEST = 1e-6
 
 def solve_by_newton(
     x: torch.Tensor,
-    scale: torch.Tensor,
-    design: torch.Tensor,
     targets: torch.Tensor,
     training: torch.Tensor,
+    *,
+    scale: torch.Tensor,
+    design: torch.Tensor,
     c: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Solve m problems on p designs.
@@ -41,14 +42,14 @@ def solve_by_newton(
     ----------
     x : Tensor of shape (p, n, d), float32 or float64
         Design matrices.
+    targets, training : Tensor of shape (m, n), bool
+        See `solver.fit_logistic`.
     scale : Tensor of shape (p, d)
-        Scale of the penalty on each feature.  Problems whose training rows are the same usually have the same scale, so
-        they share a design.
+        Scale of the penalty on each feature.  Problems with the same training rows usually have the same scale, so they
+        share a design.
     design : Tensor of shape (m,), int64
         Design of each problem.
-    targets, training : Tensor of shape (m, n), bool
     c : Tensor of shape (m,)
-        See `solver.fit_logistic` for all parameters.
 
     Returns
     -------

@@ -144,7 +144,12 @@ def _finish_by_newton(
                 torch.cat([k[:, None].to(scale.dtype), scale[k, i]], 1), dim=0, return_inverse=True
             )
             scores, converged = solve_by_newton(
-                x[key[:, 0].long()].to(dtype), key[:, 1:].to(dtype), design, targets[i], training[i], c[k, i].to(dtype)
+                x[key[:, 0].long()].to(dtype),
+                targets[i],
+                training[i],
+                scale=key[:, 1:].to(dtype),
+                design=design,
+                c=c[k, i].to(dtype),
             )
             fits.scores[k, i], fits.converged[k, i] = scores.to(x.dtype), converged
 
