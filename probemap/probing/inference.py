@@ -251,8 +251,8 @@ def confidence_set(value: Floats, influence: Floats, level: float = 0.95, seed: 
         statistic = ((auc[distinct] - auc[k]) / error[distinct]).max()
         # The quantile for some of the other cells is at most the quantile for all of them.  Most cells are in the set,
         # and a few other cells are enough to show this.
-        for others in (distinct[::_FEW], distinct):
-            largest = ((draws[others] - draws[k]) / error[others, None]).max(0)
+        for compared in (distinct[::_FEW], distinct):
+            largest = ((draws[compared] - draws[k]) / error[compared, None]).max(0)
             included[cell] = statistic <= np.quantile(largest, level)
             if included[cell]:
                 break
