@@ -1,5 +1,7 @@
 """The solver finds the same optimum as scikit-learn run to convergence, whatever the shape and the penalty."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -8,8 +10,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from probemap.probing.cell_scores import CellScores, score_cells
-from probemap.probing.logistic import descent, newton, solver
+from probemap.probing.logistic import descent, feature_space, newton, solver
 from probemap.probing.logistic.solver import DesignMatrices, fit_logistic
+from probemap.probing.logistic.space import Factor
 from probemap.probing.plan import ProbePlan
 
 
@@ -103,6 +106,43 @@ def test_solve_by_newton_equals_the_descent(monkeypatch: pytest.MonkeyPatch, n: 
     assert np.abs(quick - exact).max() < 5e-3 * np.abs(exact).max()
 
 
+@pytest.mark.parametrize(("n", "d"), [(60, 100), (200, 20)])
+def test_solve_by_newton_uses_the_start_and_survives_a_wrong_one(
+    monkeypatch: pytest.MonkeyPatch, n: int, d: int
+) -> None:
+    states, correct, fold = problem(n, d)
+    steps = []
+    real = newton._NewtonSpace.derivatives
+
+    def counted(space: newton._NewtonSpace, f: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        steps.append(len(f))
+        return real(space, f)
+
+    monkeypatch.setattr(newton._NewtonSpace, "derivatives", counted)
+
+    def solve(start: torch.Tensor) -> tuple[torch.Tensor, int]:
+        steps.clear()
+        scores, converged = newton.solve_by_newton(
+            torch.from_numpy(states).double()[None],
+            torch.from_numpy(correct)[None],
+            torch.from_numpy(fold != 0)[None],
+            scale=torch.ones(1, d, dtype=torch.float64),
+            design=torch.zeros(1, dtype=torch.long),
+            c=torch.tensor([100.0], dtype=torch.float64),
+            start=start,
+        )
+        assert bool(converged.all())
+        return scores, len(steps)
+
+    solution, from_zero = solve(torch.zeros(1, n))
+    again, from_solution = solve(solution)
+    torch.testing.assert_close(again, solution, rtol=1e-6, atol=1e-6)
+    assert from_solution <= 3 < from_zero
+    for wrong in (torch.nan, torch.inf, -1e30, 1e30):
+        torch.testing.assert_close(solve(torch.full((1, n), wrong))[0], solution, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(solve(-solution)[0], solution, rtol=1e-6, atol=1e-6)
+
+
 def test_fit_logistic_equals_newton_on_random_problems() -> None:
     draw = np.random.default_rng(0)
     worst = 0.0
@@ -125,10 +165,40 @@ def test_fit_logistic_equals_newton_on_random_problems() -> None:
             scale=scale[:1].double(),
             design=torch.zeros(4, dtype=torch.long),
             c=c.double(),
+            start=torch.zeros_like(y),
         )
         assert bool(ours.converged.all() & converged.all())
         worst = max(worst, float(((ours.scores[0] - exact).abs().amax(1) / (1 + exact.abs().amax(1))).max()))
     assert worst < 1e-2
+
+
+@pytest.mark.parametrize(("n_label_sets", "recomputed"), [(1, {17, 49}), (20, {5, 17, 49})])
+def test_descend_recomputes_the_preconditioner_of_few_problems_later(
+    monkeypatch: pytest.MonkeyPatch, n_label_sets: int, recomputed: set[int]
+) -> None:
+    monkeypatch.setattr(solver, "_FEW_PROBLEMS", 0)
+    monkeypatch.setattr(descent, "_FACTOR_ABOVE", 0.0)
+    monkeypatch.setattr(descent, "TOLERANCE", 1e-9)  # so that no problem is removed before step 49
+    states, correct, fold = problem(300, 40)
+    calls, steps = set(), [0]
+    real_factor, real_direction = feature_space.FeatureSpace.factor, descent._update_direction
+
+    def factor(space: feature_space.FeatureSpace, design: int, weight: torch.Tensor) -> Factor:
+        calls.add(steps[0])
+        return real_factor(space, design, weight)
+
+    def direction(*args: Any) -> None:
+        steps[0] += 1
+        real_direction(*args)
+
+    monkeypatch.setattr(feature_space.FeatureSpace, "factor", factor)
+    monkeypatch.setattr(descent, "_update_direction", direction)
+    training = np.stack([fold != k for k in range(5)])
+    draw = np.random.default_rng(0)
+    labels = np.stack([draw.permutation(correct) for _ in range(n_label_sets)])
+    label, sets = np.repeat(np.arange(n_label_sets), 5), np.tile(np.arange(5), n_label_sets)
+    DesignMatrices(states[None], training, "cpu").fit(labels, label, sets, np.ones((1, len(label))))
+    assert calls == recomputed
 
 
 def test_design_matrices_fit_is_independent_of_the_batch() -> None:
@@ -264,6 +334,7 @@ def test_fit_logistic_with_excluded_high_leverage_rows(d: int, far: float, gap: 
         scale=scale.double(),
         design=torch.arange(5),
         c=c_values.double(),
+        start=torch.zeros_like(targets),
     )
     assert bool(fits.converged.all())
     assert float(((fits.scores[0] - sure).abs() / (1 + sure.abs())).max()) < 0.015

@@ -15,8 +15,8 @@ direction is an ascent direction), so each step requires only a few matrix produ
 matrix and C value differ in their training rows and labels, but have nearly the same Hessian.  They therefore share a
 preconditioner: the inverse of the Hessian that is computed with their mean weights.  The unknowns are
 the coefficients or, if there are at most as many rows as features, one number per row.  Converged problems are removed
-from the batch.  The few problems that have not converged after 100 steps are solved by Newton's method, as are all
-problems with few rows or few features.
+from the batch.  The few problems that have not converged after 100 steps are solved by Newton's method, starting from
+their last scores.  Problems with few rows or few features are solved by Newton's method alone.
 
 Each module imports only modules listed above it.
 

@@ -22,7 +22,10 @@ _EXACT_FROM = 49  # step from which scores are exact; most problems have converg
 # After this many steps, the tolerance decreases: a problem that needs more steps moves slowly, so it is farther from
 # its optimum than a fast problem whose last step had the same length.
 _FAST_STEPS = 40
-_FACTOR_ABOVE = 0.03  # a group keeps its preconditioner if none of its scores changes by more than this
+# Recomputing a preconditioner takes about as long as this many steps of one problem.  A group therefore keeps its
+# preconditioner until its problems have taken this many steps in total.
+_FACTOR_PROBLEM_STEPS = 80
+_FACTOR_ABOVE = 0.03  # a group also keeps its preconditioner if no score changes by more than this
 _LINE_SEARCH_STEPS = 9
 _SLOPE_REDUCTION = 0.1  # the line search ends when the slope has fallen to this fraction of the initial slope
 
@@ -33,11 +36,12 @@ def descend(space: Space, problems: Problems) -> tuple[torch.Tensor, torch.Tenso
     Returns
     -------
     scores : Tensor of shape (m, n)
+        The last scores of each problem, or 0 after an overflow.
     converged : Tensor of shape (m,), bool
         Whether each problem has converged.
     """
     space.evaluate(problems, problems.residual())
-    scores = torch.empty_like(problems.f)
+    scores = torch.zeros_like(problems.f)
     converged = torch.zeros(len(problems.f), dtype=torch.bool, device=problems.f.device)
     curvature = problems.curvature()
     factors = [
@@ -50,7 +54,7 @@ def descend(space: Space, problems: Problems) -> tuple[torch.Tensor, torch.Tenso
             moving = change[:, 0] > _FACTOR_ABOVE
             if number == _EXACT_FROM:
                 space.refresh(problems, TOLERANCE, permanently=True)
-            _update_factors(space, problems, factors, moving)
+            _update_factors(space, problems, factors, moving, number)
             corrections = space.corrections(factors, problems)
         z, z_b = space.precondition(factors, corrections, problems)
         z_f = space.scores(problems, z)
@@ -74,11 +78,14 @@ def descend(space: Space, problems: Problems) -> tuple[torch.Tensor, torch.Tenso
     return scores, converged
 
 
-def _update_factors(space: Space, problems: Problems, factors: list[Factor], moving: torch.Tensor) -> None:
-    """Recompute the preconditioners of the groups in which a problem is still moving, and restart these groups."""
+def _update_factors(space: Space, problems: Problems, factors: list[Factor], moving: torch.Tensor, number: int) -> None:
+    """Recompute the preconditioners of the groups in which a problem is still moving, and restart these groups.
+
+    Groups whose problems have taken few steps in total, of which each has taken `number`, keep their preconditioners.
+    """
     curvature = problems.curvature()
     for k, rows in problems.groups:
-        if bool(moving[rows].any()):
+        if number * (rows.stop - rows.start) >= _FACTOR_PROBLEM_STEPS and bool(moving[rows].any()):
             factors[k] = space.factor(int(problems.design[rows.start]), curvature[rows].mean(0))
             problems.norm[rows] = torch.inf
 

@@ -24,6 +24,10 @@ TOLERANCES = {torch.float32: 4e-3, torch.float64: 5e-5}
 1 + |f|.  Newton's method converges quadratically, so the remaining error is of the order of the square of this
 tolerance, apart from rounding errors."""
 
+_MAX_START = 15.0
+"""Limit on the absolute value of the scores from which Newton's method starts.  With larger scores, all weights of a
+problem could be 0."""
+
 _SHORTEST = 1e-6
 """A step that is shorter than this fraction of the full Newton step is not halved again."""
 
@@ -36,6 +40,7 @@ def solve_by_newton(
     scale: torch.Tensor,
     design: torch.Tensor,
     c: torch.Tensor,
+    start: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Solve m problems on p designs.
 
@@ -51,6 +56,8 @@ def solve_by_newton(
     design : Tensor of shape (m,), int64
         Design of each problem.
     c : Tensor of shape (m,)
+    start : Tensor of shape (m, n)
+        Scores near the solution, or 0.
 
     Returns
     -------
@@ -63,12 +70,13 @@ def solve_by_newton(
     order = torch.argsort(training.to(torch.uint8), dim=1, descending=True, stable=True)
     rows = order[:, : int(training.sum(1).max())]
     y, t, c = targets.gather(1, rows).to(x.dtype), training.gather(1, rows).to(x.dtype), c.to(x.dtype)[:, None]
+    start = start.gather(1, rows).to(x.dtype)
     if in_rows := rows.shape[1] <= x.shape[2]:
         kernel = (z @ z.mT)[design[:, None, None], rows[:, :, None], rows[:, None, :]]
-        unknowns, intercept, converged = _iterate(_NewtonRows(kernel, y, t, c))
+        unknowns, intercept, converged = _iterate(_NewtonRows(kernel, y, t, c), start)
         unknowns = torch.zeros_like(training, dtype=x.dtype).scatter_(1, rows, unknowns)
     else:
-        unknowns, intercept, converged = _iterate(_NewtonFeatures(z[design[:, None], rows], y, t, c))
+        unknowns, intercept, converged = _iterate(_NewtonFeatures(z[design[:, None], rows], y, t, c), start)
     scores = intercept[:, None].repeat(1, x.shape[1])
     for k, features in enumerate(z):
         w = unknowns[design == k]
@@ -98,8 +106,13 @@ class _NewtonSpace:
         """Return the scores without intercept, as a tensor of shape (m, n)."""
         return (self.matrices @ unknowns[..., None]).squeeze(-1)
 
-    def step(self, unknowns: torch.Tensor, f: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the Newton steps of the unknowns and of the intercept; the latter has shape (m,)."""
+    def step(
+        self, unknowns: torch.Tensor, residual: torch.Tensor, weight: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the Newton steps of the unknowns and of the intercept, given the derivatives.
+
+        The step of the intercept has shape (m,).
+        """
         raise NotImplementedError
 
     def penalty(self, unknowns: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
@@ -110,8 +123,9 @@ class _NewtonSpace:
 class _NewtonRows(_NewtonSpace):
     """Newton's method with the unknowns α of shape (m, n).  The matrices are the kernels K."""
 
-    def step(self, unknowns: torch.Tensor, f: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        residual, weight = self.derivatives(f)
+    def step(
+        self, unknowns: torch.Tensor, residual: torch.Tensor, weight: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         root = weight.sqrt()
         b = root[:, :, None] * self.matrices * root[:, None, :]
         b.diagonal(dim1=1, dim2=2).add_(1)
@@ -130,8 +144,10 @@ class _NewtonRows(_NewtonSpace):
 class _NewtonFeatures(_NewtonSpace):
     """Newton's method with the unknowns w of shape (m, d).  The matrices are the scaled features z."""
 
-    def step(self, unknowns: torch.Tensor, f: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        z, (residual, weight) = self.matrices, self.derivatives(f)
+    def step(
+        self, unknowns: torch.Tensor, residual: torch.Tensor, weight: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        z = self.matrices
         total = weight.sum(1, keepdim=True)
         # Eliminating the intercept centres the features by their weighted means.
         means = (weight[:, None, :] @ z).squeeze(1) / total
@@ -146,22 +162,21 @@ class _NewtonFeatures(_NewtonSpace):
         return (unknowns * unknowns).sum(1) / 2
 
 
-def _iterate(space: _NewtonRows | _NewtonFeatures) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _iterate(
+    space: _NewtonRows | _NewtonFeatures, start: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Take Newton steps until all problems converge, and return the unknowns, intercepts and convergence flags.
 
     Each step is halved until it does not increase J.  Problems that have converged, or in which rounding prevents a
     decrease of J, are removed, because a few problems often need many more steps than the others.
     """
-    unknowns = space.matrices.new_zeros(len(space.y), space.matrices.shape[2])
-    scores = torch.zeros_like(space.y)
-    intercept = ((space.y * space.t).sum(1) / space.t.sum(1)).logit()
-    value = _objective(space, unknowns, scores, intercept)
+    unknowns, scores, intercept, value = _start(space, start)
     number = torch.arange(len(unknowns), device=unknowns.device)
     solution, solution_b = torch.empty_like(unknowns), torch.empty_like(intercept)
     converged = torch.zeros_like(number, dtype=torch.bool)
     for _ in range(MAX_STEPS):
         f = scores + intercept[:, None]
-        step, intercept_step = space.step(unknowns, f)
+        step, intercept_step = space.step(unknowns, *space.derivatives(f))
         score_step = space.scores(step)
         change = ((score_step + intercept_step[:, None]).abs() * space.t / (1 + f.abs())).amax(1)
         length = torch.ones_like(value)
@@ -189,6 +204,31 @@ def _iterate(space: _NewtonRows | _NewtonFeatures) -> tuple[torch.Tensor, torch.
             space, number, unknowns = space.take(continuing), number[continuing], unknowns[continuing]
             scores, intercept, value = scores[continuing], intercept[continuing], value[continuing]
     return solution, solution_b, converged
+
+
+def _start(
+    space: _NewtonRows | _NewtonFeatures, f: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the unknowns, scores without intercept, intercepts and objectives after one step from the scores f.
+
+    The result of a Newton step depends on the unknowns only through their scores, so the unknowns of f are not needed.
+    A problem whose objective this step does not decrease starts at 0 instead.
+    """
+    zero, zero_scores = space.matrices.new_zeros(len(f), space.matrices.shape[2]), torch.zeros_like(f)
+    prior = ((space.y * space.t).sum(1) / space.t.sum(1)).logit()
+    zero_value = _objective(space, zero, zero_scores, prior)
+    f = f.nan_to_num(nan=0).clamp(-_MAX_START, _MAX_START)
+    residual, weight = space.derivatives(f)
+    unknowns, intercept = space.step(zero, residual + weight * f, weight)
+    scores = space.scores(unknowns)
+    value = _objective(space, unknowns, scores, intercept)
+    better = value < zero_value
+    return (
+        torch.where(better[:, None], unknowns, zero),
+        torch.where(better[:, None], scores, zero_scores),
+        torch.where(better, intercept, prior),
+        torch.where(better, value, zero_value),
+    )
 
 
 def _objective(

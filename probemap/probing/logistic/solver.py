@@ -89,7 +89,7 @@ def fit_logistic(
     n_cells, m = c.shape
     if (x.shape[1] <= _FEW_ROWS or x.shape[2] <= _FEW_FEATURES) and m <= _FEW_PROBLEMS:
         shape = (n_cells, m, x.shape[1])
-        fits = Fits(x.new_empty(shape), torch.zeros(shape[:2], dtype=torch.bool, device=x.device))
+        fits = Fits(x.new_zeros(shape), torch.zeros(shape[:2], dtype=torch.bool, device=x.device))
         _finish_by_newton(fits, x, targets, training, scale=scale, c=c)
         return fits
     ridge = scale.to(x.dtype) ** 2
@@ -126,7 +126,10 @@ def fit_logistic(
 def _finish_by_newton(
     fits: Fits, x: torch.Tensor, targets: torch.Tensor, training: torch.Tensor, *, scale: torch.Tensor, c: torch.Tensor
 ) -> None:
-    """Use Newton's method to solve the problems that have not converged, and update `fits` in place."""
+    """Use Newton's method to solve the problems that have not converged, and update `fits` in place.
+
+    It starts from their scores.
+    """
     sizes = training.sum(1)
     # In the few cases in which rounding in float32 prevents convergence, float64 is used.
     for dtype in dict.fromkeys((x.dtype, torch.float64)):
@@ -150,6 +153,7 @@ def _finish_by_newton(
                 scale=key[:, 1:].to(dtype),
                 design=design,
                 c=c[k, i].to(dtype),
+                start=fits.scores[k, i],
             )
             fits.scores[k, i], fits.converged[k, i] = scores.to(x.dtype), converged
 
