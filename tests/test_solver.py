@@ -172,7 +172,7 @@ def test_fit_logistic_equals_newton_on_random_problems() -> None:
     assert worst < 1e-2
 
 
-@pytest.mark.parametrize(("n_label_sets", "recomputed"), [(1, {17, 49}), (20, {5, 17, 49})])
+@pytest.mark.parametrize(("n_label_sets", "recomputed"), [(1, {49}), (20, {5, 17, 49})])
 def test_descend_recomputes_the_preconditioner_of_few_problems_later(
     monkeypatch: pytest.MonkeyPatch, n_label_sets: int, recomputed: set[int]
 ) -> None:

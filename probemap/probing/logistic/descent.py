@@ -24,7 +24,7 @@ _EXACT_FROM = 49  # step from which scores are exact; most problems have converg
 _FAST_STEPS = 40
 # Recomputing a preconditioner takes about as long as this many steps of one problem.  A group therefore keeps its
 # preconditioner until its problems have taken this many steps in total.
-_FACTOR_PROBLEM_STEPS = 80
+_FACTOR_PROBLEM_STEPS = 100
 _FACTOR_ABOVE = 0.03  # a group also keeps its preconditioner if no score changes by more than this
 _LINE_SEARCH_STEPS = 9
 _SLOPE_REDUCTION = 0.1  # the line search ends when the slope has fallen to this fraction of the initial slope
