@@ -131,15 +131,17 @@ def _line_search(space: Space, problems: Problems) -> torch.Tensor:
     length, low = torch.ones_like(first_slope), torch.zeros_like(first_slope)
     high = torch.full_like(first_slope, torch.inf)
     start, direction_f = problems.f, problems.direction_f + problems.direction_b
+    slope_weight = problems.weight * direction_f
+    curvature_weight = slope_weight * direction_f
     for trial in range(_LINE_SEARCH_STEPS):
         problems.f = torch.addcmul(start, length, direction_f)
         p = problems.f.sigmoid()
-        residual = problems.weight * (p - problems.y)
-        slope = _dot(residual, direction_f) + penalty_slope + length * penalty_curvature
+        error = p - problems.y
+        slope = _dot(error, slope_weight) + penalty_slope + length * penalty_curvature
         done = slope.abs() <= _SLOPE_REDUCTION * first_slope.abs()
         if trial == _LINE_SEARCH_STEPS - 1 or bool(done.all()):
             break
-        curvature = _dot(problems.weight * (p * (1 - p)), direction_f * direction_f) + penalty_curvature
+        curvature = _dot(torch.addcmul(p, p, p, value=-1), curvature_weight) + penalty_curvature
         low, high = torch.where(slope < 0, length, low), torch.where(slope < 0, high, length)
         newton = length - slope / curvature.clamp(min=torch.finfo(curvature.dtype).tiny)
         middle = torch.where(high.isinf(), 4 * length, (low + high) / 2)
@@ -147,7 +149,7 @@ def _line_search(space: Space, problems: Problems) -> torch.Tensor:
         length = torch.where(done, length, torch.where((newton > low) & (newton < high), newton, middle))
     problems.u = torch.addcmul(problems.u, length, problems.direction)
     problems.b = problems.b + length * problems.direction_b
-    space.evaluate(problems, residual)
+    space.evaluate(problems, problems.weight * error)
     return length * direction_f
 
 
