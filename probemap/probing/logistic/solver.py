@@ -126,9 +126,9 @@ def fit_logistic(
 def _finish_by_newton(
     fits: Fits, x: torch.Tensor, targets: torch.Tensor, training: torch.Tensor, *, scale: torch.Tensor, c: torch.Tensor
 ) -> None:
-    """Use Newton's method to solve the problems that have not converged, and update `fits` in place.
+    """Solve the problems that have not converged by Newton's method, and update `fits` in place.
 
-    It starts from their scores.
+    Newton's method starts from the scores in `fits`.
     """
     sizes = training.sum(1)
     # In the few cases in which rounding in float32 prevents convergence, float64 is used.
