@@ -135,8 +135,8 @@ def test_solve_by_newton_uses_the_start_and_survives_a_wrong_one(
         return scores, len(steps)
 
     solution, from_zero = solve(torch.zeros(1, n))
-    again, from_solution = solve(solution)
-    torch.testing.assert_close(again, solution, rtol=1e-6, atol=1e-6)
+    repeated_solution, from_solution = solve(solution)
+    torch.testing.assert_close(repeated_solution, solution, rtol=1e-6, atol=1e-6)
     assert from_solution <= 3 < from_zero
     for wrong in (torch.nan, torch.inf, -1e30, 1e30):
         torch.testing.assert_close(solve(torch.full((1, n), wrong))[0], solution, rtol=1e-6, atol=1e-6)
@@ -165,7 +165,7 @@ def test_fit_logistic_equals_newton_on_random_problems() -> None:
             scale=scale[:1].double(),
             design=torch.zeros(4, dtype=torch.long),
             c=c.double(),
-            start=torch.zeros_like(y),
+            start=torch.zeros(y.shape),
         )
         assert bool(ours.converged.all() & converged.all())
         worst = max(worst, float(((ours.scores[0] - exact).abs().amax(1) / (1 + exact.abs().amax(1))).max()))
@@ -334,7 +334,7 @@ def test_fit_logistic_with_excluded_high_leverage_rows(d: int, far: float, gap: 
         scale=scale.double(),
         design=torch.arange(5),
         c=c_values.double(),
-        start=torch.zeros_like(targets),
+        start=torch.zeros(targets.shape),
     )
     assert bool(fits.converged.all())
     assert float(((fits.scores[0] - sure).abs() / (1 + sure.abs())).max()) < 0.015

@@ -212,7 +212,7 @@ def _start(
     """Return the unknowns, scores without intercept, intercepts and objectives after one step from the scores f.
 
     The result of a Newton step depends on the unknowns only through their scores, so the unknowns of f are not needed.
-    A problem whose objective this step does not decrease starts at 0 instead.
+    A problem whose objective after this step is not below its objective at 0 starts at 0 instead.
     """
     zero, zero_scores = space.matrices.new_zeros(len(f), space.matrices.shape[2]), torch.zeros_like(f)
     prior = ((space.y * space.t).sum(1) / space.t.sum(1)).logit()
